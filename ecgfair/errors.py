@@ -1,0 +1,53 @@
+"""The typed errors of both packages.
+
+Every one of them is meant to be read by the person at the terminal: the command line prints its message on one line,
+without a traceback. A message names the record or field, what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EcgFairError(Exception):
+    """Base of every error a user can cause and mend."""
+
+
+class SourceError(EcgFairError):
+    """A data source is missing or is not laid out as its reader expects."""
+
+
+class RecordError(EcgFairError):
+    """One record can't be read or is not what its header says; ``prepare`` turns it into a row of ``rejected.parquet``."""
+
+
+class StoreError(EcgFairError):
+    """A RecordStore is missing, incomplete or damaged, or a folder is in the way of a new one."""
+
+
+class SplitError(EcgFairError):
+    """The folds asked for can't be made: empty, overlapping, or with one patient in two of them."""
+
+
+class CheckpointError(EcgFairError):
+    """A checkpoint is missing, damaged, or not one of this project's."""
+
+
+class PreprocessingMismatchError(CheckpointError):
+    """A checkpoint was trained on signals prepared in another way than those at hand."""
+
+
+class ConfigurationError(EcgFairError):
+    """A setting has a value that can't work, or contradicts another."""
+
+
+class RunFolderError(EcgFairError):
+    """The run folder already holds another run."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest valid name, or a list of the valid names if none is near."""
+    names = list(valid)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else f" Valid: {', '.join(names)}."
