@@ -1,0 +1,1 @@
+"""Pure batched tensor functions on signals in millivolts; no Lightning, no files."""

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from ecgfair.errors import ConfigurationError
+from ecgfair.models.encoder import EncoderSpec, ResidualEncoder
+
+SMALL = {"widths": [8, 16, 24], "trend_widths": [4, 8, 12]}
+
+
+@pytest.mark.parametrize("length", [800, 997, 1000, 5000])
+def test_a_signal_of_any_length_becomes_one_token_a_stride(length):
+    encoder = ResidualEncoder(**SMALL)
+    latents = encoder(torch.randn(2, 12, length))
+    tokens = -(-length // encoder.stride)
+    assert latents.signal.shape == (2, encoder.signal_channels, tokens)
+    assert latents.features().shape == (2, encoder.channels, tokens)
+
+
+def test_the_score_of_a_record_does_not_depend_on_its_neighbours():
+    encoder = ResidualEncoder(**SMALL).eval()
+    signal = torch.randn(4, 12, 1000)
+    torch.testing.assert_close(encoder(signal).features()[:1], encoder(signal[:1]).features(), atol=1e-5, rtol=1e-4)
+
+
+def test_branches_that_shorten_time_differently_are_refused():
+    with pytest.raises(ConfigurationError, match=r"8-fold.*4-fold"):
+        ResidualEncoder(widths=[8, 16, 24], trend_widths=[4, 8])
+
+
+def test_a_specification_builds_the_encoder_it_names():
+    encoder = EncoderSpec("ResidualEncoder", SMALL).build(leads=8)
+    assert encoder.leads == 8
+    assert encoder.signal_channels == 24
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (EncoderSpec("ResidualEncodr"), "Did you mean 'ResidualEncoder'"),
+        (EncoderSpec("torch.nn.Linear"), "no encoder 'torch.nn.Linear'"),
+        (EncoderSpec(arguments={"width": [8]}), "Did you mean 'widths'"),
+        (EncoderSpec(arguments={"widths": []}), "no widths"),
+        (EncoderSpec(arguments={"widths": "wide"}), "can't be built"),
+        (EncoderSpec(arguments={"leads": 3}), "no argument 'leads'"),
+    ],
+)
+def test_a_specification_that_names_nothing_known_is_refused(spec, message):
+    with pytest.raises(ConfigurationError, match=message):
+        spec.build(leads=12)
