@@ -1,0 +1,92 @@
+"""What a run keeps of its weights: the best and the last checkpoint, and the encoder for stage 2."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from typing_extensions import override
+
+from ecgfair.errors import ConfigurationError
+from ecgfair.training import PretrainModule
+
+BEST: Final = "checkpoints/best.ckpt"
+"""Where in the run folder the checkpoint lies that the validation folds chose."""
+
+ENCODER: Final = "encoder"
+"""Where in the run folder the encoder checkpoint of the best epoch lies."""
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps ``checkpoints/best.ckpt``, by a metric of the validation folds, and ``checkpoints/last.ckpt``.
+
+    Args:
+        monitor: Key of the metric.
+        mode: Whether the best value is the least or the greatest.
+    """
+
+    def __init__(self, monitor: str, mode: Literal["min", "max"]) -> None:
+        # Without the version counter the best checkpoint keeps its name, so that `test` finds it.
+        super().__init__(
+            monitor=monitor,
+            mode=mode,
+            filename="best",
+            save_last=True,
+            enable_version_counter=False,
+            auto_insert_metric_name=False,
+        )
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Of the run, not of the verb: `test` logs into a folder of its own, and its checkpoints are those of `fit`.
+        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        super().setup(trainer, pl_module, stage)
+
+
+class EncoderExport(Callback):
+    """Writes the encoder checkpoint of stage 1 to ``encoder/`` at each best epoch and to ``encoder_last/`` at the end.
+
+    Args:
+        monitor: Key of the metric; the best value is the least.
+    """
+
+    def __init__(self, monitor: str = "val/loss") -> None:
+        self.monitor = monitor
+        self.best = math.inf
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise ConfigurationError(
+                f"EncoderExport watches {self.monitor!r}, which validation did not log. Logged: "
+                f"{', '.join(sorted(trainer.callback_metrics))}."
+            )
+        value = float(trainer.callback_metrics[self.monitor])
+        if value < self.best:
+            self.best = value
+            self._write(trainer, pl_module, ENCODER)
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module, f"{ENCODER}_last")
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
+        if not isinstance(pl_module, PretrainModule):
+            raise ConfigurationError(
+                f"EncoderExport belongs to a PretrainModule; this one is a {type(pl_module).__name__}."
+            )
+        if trainer.is_global_zero:
+            pl_module.save_encoder(Path(trainer.default_root_dir) / name)

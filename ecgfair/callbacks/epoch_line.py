@@ -1,0 +1,35 @@
+"""One line on the terminal an epoch: short enough for a log on a cluster, enough to see a run go well or badly."""
+
+from __future__ import annotations
+
+import time
+
+import rich
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+
+class EpochLine(Callback):
+    """Prints epoch, seconds, losses and, where they are measured, macro AUROCs."""
+
+    KEYS = ("train/loss", "val/loss", "val/auroc/macro", "val/auroc/tail", "val/fair/sex/worst_auroc")
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Validation runs inside the training epoch, so its metrics are there.
+        if not trainer.is_global_zero:
+            return
+        values = [
+            f"{key} {float(trainer.callback_metrics[key]):.4f}" for key in self.KEYS if key in trainer.callback_metrics
+        ]
+        seconds = time.monotonic() - self._started
+        rich.print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {seconds:.1f} s  {'  '.join(values)}", flush=True
+        )
