@@ -1,0 +1,225 @@
+"""The top floor: composes readers, data modules, both stages and the callbacks into verbs of the command line."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+from typing_extensions import override
+
+from data_modules.datamodules import EcgDataModule
+from data_modules.prepare import prepare_ptbxl
+from data_modules.synthetic import synthesize
+from ecgfair.callbacks import BEST, EpochLine
+from ecgfair.ecg import AttributeStatistics, Preprocessing
+from ecgfair.errors import CheckpointError, EcgFairError, RunFolderError
+from ecgfair.training import EcgModule
+
+CONFIG = "config.yaml"
+
+
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Run one verb.
+
+    Args:
+        verb: One of ``ecgfair.__main__.VERBS``.
+        arguments: The rest of the command line.
+
+    Raises:
+        EcgFairError: What the user can mend.
+    """
+    if verb == "prepare":
+        jsonargparse.auto_cli({"ptbxl": prepare_ptbxl}, args=list(arguments), prog="python -m ecgfair prepare")
+    elif verb == "synthesize":
+        jsonargparse.auto_cli(synthesize, args=list(arguments), prog="python -m ecgfair synthesize")
+    else:
+        _quiet()
+        ExperimentCLI(args=[verb, *arguments])
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the configuration as it was run into the run folder, and hands it to the other loggers as well."""
+
+    @override
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            # The CSV log lies beside the file.
+            if not isinstance(logger, CSVLogger):
+                logger.log_hyperparams(settings)
+
+
+class ExperimentCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict``: one YAML and flags to one run folder.
+
+    The configuration and the flags alone decide what is built: nothing in a checkpoint overrides them.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        super().__init__(
+            EcgModule,
+            EcgDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            # Its own folder rules are in `_check_run_folder`.
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            trainer_defaults={
+                # The data module's samplers share the records among processes: none is evaluated twice.
+                "use_distributed_sampler": False,
+                # The sanity check would run callbacks on a fraction of the data; the first epoch shows faults as well.
+                "num_sanity_val_steps": 0,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "log_every_n_steps": 10,
+                "callbacks": [EpochLine()],
+            },
+            args=args,
+            parser_kwargs={"prog": "python -m ecgfair"},
+        )
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run",
+            type=str,
+            required=True,
+            help="Folder that the run writes all it makes into, for example runs/mine.",
+        )
+        parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run that is in that folder.")
+        parser.link_arguments("run", "trainer.default_root_dir")
+        # What a model has to know of the data is never typed twice. A link to what a model lacks is skipped.
+        for name in ("label_names", "label_prevalence", "training_data"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        parser.link_arguments(
+            "data.preprocessing",
+            "model.init_args.preprocessing",
+            compute_fn=Preprocessing.to_dict,
+            apply_on="instantiate",
+        )
+        parser.link_arguments(
+            "data.attribute_statistics",
+            "model.init_args.attribute_statistics",
+            compute_fn=_statistics_to_dict,
+            apply_on="instantiate",
+        )
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        """Leave out what Lightning does here: it lets the hyper-parameters of a checkpoint override the flags."""
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        verb = self.config["subcommand"]
+        config = self.config[verb]
+        folder = Path(config["run"])
+        if verb == "fit":
+            _check_run_folder(folder, overwrite=config["overwrite"], resumes=config["ckpt_path"] is not None)
+        elif config["ckpt_path"] is None:
+            # Without it Lightning would measure random weights without a word.
+            config["ckpt_path"] = str(folder / BEST)
+        _check_checkpoint(config["ckpt_path"])
+
+    @override
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # jsonargparse wraps what a constructor raises into a page on types; the cause is what the user can mend.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, EcgFairError):
+                cause = cause.__cause__
+            raise cause or error from None
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        verb = self.config["subcommand"]
+        folder = Path(self.config[verb]["run"])
+        log_folder = folder if verb == "fit" else folder / verb
+        asked = self._get(self.config_init, "trainer")["logger"]
+        others: list[Logger] = [asked] if isinstance(asked, Logger) else asked if isinstance(asked, list) else []
+        # The CSV log comes first, and is there with and without others: the run folder is complete by itself.
+        kwargs["logger"] = [CSVLogger(log_folder, name="", version=""), *others]
+        return super().instantiate_trainer(**kwargs)
+
+
+def _statistics_to_dict(statistics: AttributeStatistics) -> dict[str, list[float]]:
+    return {"mean": list(statistics.mean), "std": list(statistics.std)}
+
+
+def _check_run_folder(folder: Path, *, overwrite: bool, resumes: bool) -> None:
+    """Keep two runs out of one folder. Only the first process looks: the others start when the run is there already."""
+    if getattr(rank_zero_only, "rank", 0) or not folder.exists() or resumes:
+        return
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file: expected a folder or nothing there. Choose another --run.")
+    if not any(folder.iterdir()):
+        return
+    is_run = (folder / CONFIG).is_file()
+    if overwrite and is_run:
+        shutil.rmtree(folder)
+    elif is_run:
+        raise RunFolderError(
+            f"{folder} holds a run already. Go on with it (--ckpt_path {folder}/checkpoints/last.ckpt), replace it "
+            "(--overwrite true) or choose another folder (--run)."
+        )
+    else:
+        raise RunFolderError(f"{folder} is not empty and holds no run of ecgfair: choose another folder with --run.")
+
+
+def _check_checkpoint(path: str | None) -> None:
+    if path is None or path in {"last", "best", "hpc", "registry"}:
+        return
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"There is no checkpoint at {path}: expected one that `fit` wrote, such as RUN/{BEST}. Train first, or "
+            "name it with --ckpt_path."
+        )
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # what a damaged or foreign file raises has no common class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} can't be read as a checkpoint: {reason}") from error
+
+
+def _quiet() -> None:
+    """Silence what Lightning says to everybody and what does not apply here, each with its reason."""
+    ignored = (
+        # `main` takes its arguments as a list, for tests too; they are those of the command line.
+        r"LightningCLI's args parameter is intended.*",
+        # Of Lightning's own code, nothing a user can change.
+        r".*isinstance\(treespec, LeafSpec\).*is deprecated.*",
+        # Lightning 2.6 calls jsonargparse by names that go with its version 5; pyproject.toml keeps it below.
+        r"(?s).*JsonargparseDeprecationWarning.*",
+        r"(?s).*deprecated in\s+v4\..*removed in\s+v5.*",
+        # The loader gathers a batch in one memory copy; worker processes would only add overhead.
+        r".*does not have many workers.*",
+        # CSVLogger says so when a run is resumed, and the folder was looked after.
+        r"Experiment logs directory .* exists and is not empty.*",
+        r"Checkpoint directory .* exists and is not empty.*",
+        # Few batches an epoch are what tiny data sets have.
+        r"The number of training batches .* is smaller than the logging interval.*",
+        # `test` measures the averaged weights, which is what the checkpoint holds as the model's.
+        r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",
+        # Whether to use a GPU is the user's choice (--trainer.accelerator).
+        r"GPU available but not used.*",
+    )
+    for message in ignored:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if not sys.stdout.isatty():
+        logging.captureWarnings(capture=False)

@@ -1,0 +1,117 @@
+"""What both stages share: the optimiser, its schedule, and the check that a checkpoint fits the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+from ecgfair.ecg import Preprocessing
+from ecgfair.errors import CheckpointError, ConfigurationError
+from ecgfair.models.diagnosis import DiagnosisNetwork
+from ecgfair.models.restoration import RestorationNetwork
+
+
+@dataclass
+class Optimisation:
+    """AdamW with a one-cycle schedule over the whole run (Smith and Topin 2019).
+
+    Args:
+        learning_rate: Peak of the schedule.
+        weight_decay: Of matrices and kernels; biases and norms are not decayed.
+        warmup: Share of the steps until the peak, in (0, 1).
+        encoder_scale: Factor on the learning rate of the encoder, to spare weights that are already good.
+    """
+
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.3
+    encoder_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that can't train."""
+        for name in ("learning_rate", "encoder_scale"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"optimisation.{name} is {getattr(self, name)}: expected a positive number.")
+        if not 0 < self.warmup < 1:
+            raise ConfigurationError(f"optimisation.warmup is {self.warmup}: expected a share between 0 and 1.")
+        if self.weight_decay < 0:
+            raise ConfigurationError(f"optimisation.weight_decay is {self.weight_decay}: expected 0 or more.")
+
+
+class EcgModule(LightningModule):
+    """Base of both stages.
+
+    A stage builds its network in the constructor, states a loss in its steps, and measures nothing: callbacks do.
+
+    Args:
+        preprocessing: How the signals are prepared that it is to see.
+        optimisation: Optimiser and schedule.
+    """
+
+    network: RestorationNetwork | DiagnosisNetwork
+
+    def __init__(self, preprocessing: Preprocessing, optimisation: Optimisation) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        self.optimisation = optimisation
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW and the one-cycle schedule, stepped every batch."""
+        settings = self.optimisation
+        groups = list(self._parameter_groups())
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in groups],
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=settings.warmup,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> Iterator[dict[str, Any]]:
+        settings = self.optimisation
+        in_encoder = {id(parameter) for parameter in self.network.encoder.parameters()}
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        for is_encoder, scale in ((True, settings.encoder_scale), (False, 1.0)):
+            for is_matrix, decay in ((True, settings.weight_decay), (False, 0.0)):
+                chosen = [p for p in trained if (id(p) in in_encoder) == is_encoder and (p.ndim > 1) == is_matrix]
+                if chosen:
+                    yield {"params": chosen, "lr": settings.learning_rate * scale, "weight_decay": decay}
+
+    def on_validation_start(self) -> None:
+        """Let every process validate with the batch-norm statistics that the checkpoint will hold, those of rank 0."""
+        if self.trainer.world_size > 1:
+            for _, buffer in self.named_buffers():
+                buffer.copy_(self.trainer.strategy.broadcast(buffer))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the preprocessing with the weights."""
+        checkpoint["preprocessing"] = self.preprocessing.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that were trained on signals prepared in another way, and a schedule of another length.
+
+        Raises:
+            CheckpointError: The checkpoint is not one of an ecgfair module.
+            PreprocessingMismatchError: The preprocessings differ.
+            ConfigurationError: The run that goes on is planned to be longer or shorter than the one that stopped.
+        """
+        if "preprocessing" not in checkpoint:
+            raise CheckpointError("The checkpoint holds no preprocessing: expected one written by `ecgfair fit`.")
+        found = Preprocessing.from_dict(checkpoint["preprocessing"])
+        found.require_same(self.preprocessing, "the checkpoint", "the data")
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            before = checkpoint["lr_schedulers"][0]["total_steps"]
+            now = int(self.trainer.estimated_stepping_batches)
+            if before != now:
+                raise ConfigurationError(
+                    f"The run of the checkpoint was planned for {before} steps, this one is for {now}: expected the "
+                    "same, since the learning rate follows one cycle over the whole run. Go on with the same epochs, "
+                    "data, batch size and devices, or start anew."
+                )

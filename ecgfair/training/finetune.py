@@ -1,0 +1,171 @@
+"""Stage 2: from an encoder to many labels with a long tail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from torch import Tensor
+from typing_extensions import override
+
+from ecgfair.ecg import EcgBatch, Preprocessing
+from ecgfair.errors import CheckpointError, ConfigurationError
+from ecgfair.losses.attributes import attribute_losses
+from ecgfair.losses.multi_label import AsymmetricLoss, multi_label_loss
+from ecgfair.models.diagnosis import Diagnosis, DiagnosisNetwork
+from ecgfair.models.encoder import EncoderSpec, ResidualEncoder
+from ecgfair.signals.augmentation import Augmentation
+from ecgfair.training.base import EcgModule, Optimisation
+from ecgfair.training.encoder_checkpoint import load_encoder
+
+
+class FinetuneModule(EcgModule):
+    """Stage 2: multi-label diagnosis from a pretrained or a fresh encoder, attributes as auxiliary targets.
+
+    Args:
+        preprocessing: How the signals are prepared; the data module's, linked by the command line.
+        label_names: Names of the labels; linked as well.
+        label_prevalence: Share of the training records positive, a label; linked as well.
+        encoder: Folder of the encoder checkpoint to start from, or the specification of a fresh encoder.
+        random_weights: Build the encoder of the checkpoint but do not load its weights: the control experiment that
+            tells what pretraining brings.
+        freeze_encoder: Train the heads alone.
+        loss: Binary cross-entropy or asymmetric loss.
+        gamma_positive: Of the asymmetric loss.
+        gamma_negative: Of the asymmetric loss.
+        clip: Of the asymmetric loss.
+        attribute_weight: Factor of the auxiliary losses; 0 trains without them.
+        dropout: Probability before the heads.
+        augmentation: Random changes of the training signals.
+        optimisation: Optimiser and schedule.
+
+    Raises:
+        CheckpointError: The encoder checkpoint can't be used.
+        PreprocessingMismatchError: It was trained on signals prepared in another way.
+        ConfigurationError: A setting can't work.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        label_names: list[str],
+        label_prevalence: list[float],
+        encoder: str | EncoderSpec | None = None,
+        random_weights: bool = False,
+        freeze_encoder: bool = False,
+        loss: Literal["bce", "asymmetric"] = "bce",
+        gamma_positive: float = 0.0,
+        gamma_negative: float = 2.0,
+        clip: float = 0.05,
+        attribute_weight: float = 0.1,
+        dropout: float = 0.2,
+        augmentation: Augmentation | None = None,
+        optimisation: Optimisation | None = None,
+    ) -> None:
+        super().__init__(preprocessing, optimisation or Optimisation())
+        if len(label_names) != len(label_prevalence) or not label_names:
+            raise ConfigurationError(
+                f"There are {len(label_names)} label names and {len(label_prevalence)} prevalences: expected one of "
+                "each a label, and at least one label."
+            )
+        if attribute_weight < 0:
+            raise ConfigurationError(f"attribute_weight is {attribute_weight}: expected 0 or more.")
+        self.label_names = label_names
+        self.label_prevalence = label_prevalence
+        self.attribute_weight = attribute_weight
+        self.augmentation = augmentation or Augmentation()
+        self.freeze_encoder = freeze_encoder
+        self.loss = multi_label_loss(loss, AsymmetricLoss(gamma_positive, gamma_negative, clip))
+        self.network = DiagnosisNetwork(
+            _start(encoder or EncoderSpec(), preprocessing, random_weights),
+            label_prevalence,
+            dropout,
+            attributes=attribute_weight > 0,
+        )
+        if freeze_encoder:
+            self.network.encoder.requires_grad_(False)
+            self.train()
+
+    @override
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, but keep a frozen encoder as it was trained: no dropout, fixed batch-norm statistics."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.network.encoder.eval()
+        return self
+
+    def forward(self, signal: Tensor) -> Diagnosis:
+        """Diagnose (B, leads, time) millivolts."""
+        diagnosis: Diagnosis = self.network(signal)
+        return diagnosis
+
+    def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
+        """Return the loss of an augmented batch."""
+        signal = self.augmentation(batch["signal"], self.preprocessing.sampling_rate)
+        return self._loss(self(signal), batch, "train")
+
+    def validation_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the loss and the probabilities of whole records; callbacks measure them."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Return what ``validation_step`` does."""
+        return self._evaluate(batch, "test")
+
+    def predict_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the probabilities (B, C)."""
+        return {"probabilities": self(batch["signal"]).logits.sigmoid()}
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the names of the labels with the weights."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["label_names"] = self.label_names
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of other labels.
+
+        Raises:
+            CheckpointError: The labels differ, or the checkpoint is not one of a FinetuneModule.
+            PreprocessingMismatchError: The preprocessings differ.
+        """
+        super().on_load_checkpoint(checkpoint)
+        found = checkpoint.get("label_names")
+        if found is None:
+            raise CheckpointError(
+                "The checkpoint holds no labels: expected one of stage 2, written by a FinetuneModule."
+            )
+        if found != self.label_names:
+            differing = sorted(set(found) ^ set(self.label_names))[:5]
+            raise CheckpointError(
+                f"The checkpoint has {len(found)} labels, the data {len(self.label_names)}, in another order or with "
+                f"others{' (' + ', '.join(differing) + ')' if differing else ''}: expected the same. Choose the label "
+                "set it was trained on (--data.init_args.labels)."
+            )
+
+    def _evaluate(self, batch: EcgBatch, stage: str) -> dict[str, Tensor]:
+        diagnosis = self(batch["signal"])
+        return {"loss": self._loss(diagnosis, batch, stage), "probabilities": diagnosis.logits.sigmoid()}
+
+    def _loss(self, diagnosis: Diagnosis, batch: EcgBatch, stage: str) -> Tensor:
+        losses: dict[str, Tensor] = {"labels": self.loss(diagnosis.logits, batch["labels"])}
+        total = losses["labels"]
+        if diagnosis.attributes is not None:
+            losses["measures"], losses["sex"] = attribute_losses(diagnosis.attributes, batch["attributes"])
+            total = total + self.attribute_weight * (losses["measures"] + losses["sex"])
+        self.log_dict(
+            {f"{stage}/loss": total, **{f"{stage}/loss/{name}": loss for name, loss in losses.items()}},
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(batch["index"]),
+        )
+        return total
+
+
+def _start(encoder: str | EncoderSpec, preprocessing: Preprocessing, random_weights: bool) -> ResidualEncoder:
+    if isinstance(encoder, EncoderSpec):
+        return encoder.build(len(preprocessing.leads))
+    loaded, checkpoint = load_encoder(Path(encoder), preprocessing)
+    return checkpoint.spec.build(len(preprocessing.leads)) if random_weights else loaded

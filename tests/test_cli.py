@@ -1,0 +1,230 @@
+"""The command line, driven in-process as a user drives it from a shell."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn.metrics import roc_auc_score
+
+import ecgfair
+from ecgfair.__main__ import VERBS, main
+from ecgfair.training import FinetuneModule
+
+TINY = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.accelerator=cpu",
+    "--data.init_args.batch_size=16",
+]
+
+
+def fit(config, run, store, *more: str) -> int:
+    return main(["fit", "--config", str(config), "--run", str(run), "--data.init_args.store", str(store), *TINY, *more])
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory, synthetic_store):
+    """The run folder of a tiny stage 1."""
+    run = tmp_path_factory.mktemp("runs") / "pretrain"
+    assert fit("experiments/smoke/pretrain.yaml", run, synthetic_store) == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory, synthetic_store, pretrained):
+    """The run folder of a tiny stage 2 from it."""
+    run = tmp_path_factory.mktemp("runs") / "finetune"
+    encoder = f"--model.init_args.encoder={pretrained / 'encoder'}"
+    assert fit("experiments/smoke/finetune.yaml", run, synthetic_store, encoder) == 0
+    return run
+
+
+def again(verb: str, run, *more: str) -> int:
+    return main([verb, "--config", str(run / "config.yaml"), *more])
+
+
+def error_line(capsys) -> str:
+    """What was printed on standard error: it has to be one line, without a traceback."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_help_lists_every_verb_and_imports_nothing_heavy():
+    code = "import sys; from ecgfair.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, "torch was imported"
+    assert all(f"\n  {verb} " in done.stdout for verb in VERBS)
+
+
+def test_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ecgfair {ecgfair.__version__}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert "usage: python -m ecgfair" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_gets_the_nearest_one(capsys):
+    assert main(["fti"]) == 2
+    assert "Did you mean 'fit'" in error_line(capsys)
+
+
+def test_stage_one_leaves_a_complete_run_folder(pretrained):
+    assert {path.name for path in pretrained.iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "encoder",
+        "encoder_last",
+        "metrics.csv",
+    }
+    metrics = pd.read_csv(pretrained / "metrics.csv")
+    for stage in ("train", "val"):
+        for name in ("", "/whole", "/beat", "/trend", "/measures", "/sex"):
+            assert metrics[f"{stage}/loss{name}"].notna().any()
+
+
+def test_stage_two_leaves_a_complete_run_folder(finetuned):
+    assert {path.name for path in finetuned.iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "fairness.parquet",
+        "metrics.csv",
+    }
+    assert {path.name for path in (finetuned / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_the_configuration_in_the_run_folder_is_the_one_that_was_run(finetuned, synthetic_store):
+    config = yaml.safe_load((finetuned / "config.yaml").read_text())
+    assert config["data"]["init_args"]["store"] == str(synthetic_store)
+    assert config["trainer"]["max_epochs"] == 1
+
+
+def test_test_measures_the_best_checkpoint_on_the_test_fold_and_prints_the_table(finetuned, synthetic_store, capsys):
+    assert again("test", finetuned) == 0
+    printed = capsys.readouterr().out
+    for word in ("macro", "head", "tail", "female", "male", "80+", "worst", str(finetuned)):
+        assert word in printed
+    predictions = pd.read_parquet(finetuned / "test" / "predictions.parquet")
+    records = pd.read_parquet(synthetic_store / "records.parquet")
+    assert set(predictions["record_id"]) == set(records["record_id"][records["fold"] == 10])
+    assert (predictions["fold"] == 10).all()
+    probability = predictions["probability/NORM"]
+    logged = pd.read_parquet(finetuned / "test" / "fairness.parquet")
+    of_norm = logged[(logged["label"] == "NORM") & (logged["group"] == "all")]
+    assert of_norm["value"].item() == pytest.approx(roc_auc_score(predictions["target/NORM"], probability), abs=1e-6)
+
+
+def test_validate_gives_the_numbers_of_the_best_epoch(finetuned):
+    assert again("validate", finetuned) == 0
+    fitted = pd.read_csv(finetuned / "metrics.csv")["val/auroc/macro"].dropna().iloc[-1]
+    validated = pd.read_csv(finetuned / "validate" / "metrics.csv")["val/auroc/macro"].dropna().iloc[-1]
+    assert validated == pytest.approx(fitted, abs=1e-6)
+
+
+def test_predict_covers_all_but_the_test_fold_each_record_once(finetuned, synthetic_store):
+    assert again("predict", finetuned) == 0
+    predictions = pd.read_parquet(finetuned / "predict" / "predictions.parquet")
+    records = pd.read_parquet(synthetic_store / "records.parquet")
+    assert sorted(predictions["record_id"]) == sorted(records["record_id"][records["fold"] != 10])
+    assert len(set(predictions["model_fingerprint"])) == 1
+
+
+def test_a_finished_run_is_not_overwritten_without_a_word(finetuned, capsys):
+    before = (finetuned / "metrics.csv").read_bytes()
+    assert again("fit", finetuned) == 2
+    assert "holds a run already" in error_line(capsys)
+    assert (finetuned / "metrics.csv").read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_is_never_deleted(tmp_path, pretrained, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert again("fit", pretrained, "--run", str(tmp_path), "--overwrite", "true") == 2
+    assert "holds no run of ecgfair" in error_line(capsys)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_run_that_was_cut_off_goes_on_from_its_last_checkpoint(tmp_path, finetuned, monkeypatch, capsys):
+    run = tmp_path / "run"
+    step = FinetuneModule.training_step
+
+    def until_the_power_is_cut(module, batch, batch_idx):
+        if module.trainer.global_step == 3:
+            raise RuntimeError("power cut")
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(FinetuneModule, "training_step", until_the_power_is_cut)
+    two_epochs = ["--run", str(run), "--trainer.max_epochs", "2"]
+    with pytest.raises(RuntimeError, match="power cut"):
+        again("fit", finetuned, *two_epochs)
+    monkeypatch.undo()
+    last = str(run / "checkpoints" / "last.ckpt")
+
+    assert again("fit", finetuned, *two_epochs, "--trainer.max_epochs", "3", "--ckpt_path", last) == 2
+    assert "planned for 4 steps, this one is for 6" in error_line(capsys)
+
+    assert again("fit", finetuned, *two_epochs, "--ckpt_path", last) == 0
+    assert torch.load(last, weights_only=True)["global_step"] == 4
+    history = pd.read_parquet(run / "fairness.parquet")
+    assert not history.duplicated(["epoch", "group", "attribute", "label", "statistic"]).any()
+    assert sorted(history["epoch"].unique()) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data.init_args.store", "nowhere"], "nowhere"),
+        (["--model.init_args.encoder", "nowhere/encoder"], "no encoder checkpoint at nowhere/encoder"),
+        (["--data.init_args.labels", "superdiagnosti"], "Did you mean 'superdiagnostic'"),
+        (["--ckpt_path", "nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
+        (["--model.init_args.gamma_positive", "10"], "gamma_positive 10"),
+    ],
+)
+def test_what_a_user_can_get_wrong_is_one_clear_line_and_leaves_nothing_behind(
+    tmp_path, finetuned, capsys, flags, message
+):
+    assert again("fit", finetuned, "--run", str(tmp_path / "run"), *flags) == 2
+    assert message in error_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_testing_without_a_checkpoint_does_not_measure_random_weights(tmp_path, finetuned, capsys):
+    assert again("test", finetuned, "--run", str(tmp_path / "run")) == 2
+    assert "checkpoints/best.ckpt" in error_line(capsys)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path, finetuned, capsys):
+    damaged = tmp_path / "best.ckpt"
+    damaged.write_bytes((finetuned / "checkpoints" / "best.ckpt").read_bytes()[:1000])
+    assert again("test", finetuned, "--ckpt_path", str(damaged)) == 2
+    assert "can't be read as a checkpoint" in error_line(capsys)
+
+
+def test_an_encoder_of_another_preprocessing_is_refused_with_both_values(tmp_path, pretrained, finetuned, capsys):
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    for file in (pretrained / "encoder").iterdir():
+        (encoder / file.name).write_bytes(file.read_bytes().replace(b'"sampling_rate": 100', b'"sampling_rate": 500'))
+    assert again("fit", finetuned, "--run", str(tmp_path / "run"), "--model.init_args.encoder", str(encoder)) == 2
+    line = error_line(capsys)
+    assert "sampling_rate is 500" in line
+    assert "100 in the data" in line
+
+
+def test_a_missing_source_is_one_clear_line_and_leaves_no_store(tmp_path, capsys):
+    assert main(["prepare", "ptbxl", str(tmp_path / "nowhere"), str(tmp_path / "store")]) == 2
+    assert "nowhere" in error_line(capsys)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_label_unknown_to_the_test_checkpoint_is_told(finetuned, capsys):
+    assert again("test", finetuned, "--data.init_args.labels", "superdiagnostic") == 2
+    assert "label set it was trained on" in error_line(capsys)

@@ -1,0 +1,80 @@
+"""Both stages on two processes over gloo, by the real command line, against one process."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ecgfair.__main__ import main
+
+TINY = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--data.init_args.batch_size=8"]
+TWO = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+
+
+def ecgfair(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a shell does: Lightning starts the second process by the same command line."""
+    command = [sys.executable, "-m", "ecgfair", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, synthetic_store):
+    """Run folders of both stages, each trained on two processes."""
+    folder = tmp_path_factory.mktemp("distributed")
+    store = f"--data.init_args.store={synthetic_store}"
+    for name in ("pretrain", "finetune"):
+        config = f"experiments/smoke/{name}.yaml"
+        encoder = [f"--model.init_args.encoder={folder}/pretrain/encoder"] if name == "finetune" else []
+        ecgfair("fit", "--config", config, "--run", str(folder / name), store, *TINY, *TWO, *encoder)
+    return folder
+
+
+def metrics(run, column):
+    return pd.read_csv(run / "metrics.csv")[column].dropna().iloc[-1]
+
+
+def test_two_processes_train_both_stages_into_one_run_folder_each(runs):
+    assert (runs / "pretrain" / "encoder" / "encoder.safetensors").is_file()
+    assert (runs / "finetune" / "checkpoints" / "best.ckpt").is_file()
+    assert not list(runs.rglob("*.partial*"))
+
+
+def test_validation_on_two_processes_with_an_odd_number_of_records_counts_each_once(runs, synthetic_store):
+    run = runs / "finetune"
+    folds = ["--data.init_args.validation_folds=[9]", "--data.init_args.train_folds=[1,2,3,4,5,6,7]"]
+    odd = pd.read_parquet(synthetic_store / "records.parquet").query("fold == 9")
+    if len(odd) % 2 == 0:
+        folds = ["--data.init_args.validation_folds=[8]", "--data.init_args.train_folds=[1,2,3,4,5,6,7]"]
+        odd = pd.read_parquet(synthetic_store / "records.parquet").query("fold == 8")
+    assert len(odd) % 2 == 1, "the point of this test"
+    config = ["--config", str(run / "config.yaml"), *folds]
+    ecgfair("validate", *config)
+    two = pd.read_parquet(run / "validate" / "fairness.parquet")
+    assert main(["validate", *config, "--trainer.devices=1", "--trainer.strategy=auto"]) == 0
+    one = pd.read_parquet(run / "validate" / "fairness.parquet")
+    key = ["attribute", "group", "label", "statistic"]
+    of_all = one.query("group == 'all'").iloc[0]
+    assert of_all["records"] == len(odd)
+    both = one.merge(two, on=key, suffixes=("_one", "_two"), validate="one_to_one")
+    assert len(both) == len(one) == len(two)
+    np.testing.assert_allclose(both["value_one"], both["value_two"], atol=1e-6)
+    for column in ("positives", "negatives", "records"):
+        pd.testing.assert_series_equal(both[f"{column}_one"], both[f"{column}_two"], check_names=False)
+
+
+def test_the_test_table_of_two_processes_holds_every_record_once_and_scikit_learn_agrees(runs, synthetic_store):
+    run = runs / "finetune"
+    ecgfair("test", "--config", str(run / "config.yaml"))
+    predictions = pd.read_parquet(run / "test" / "predictions.parquet")
+    expected = pd.read_parquet(synthetic_store / "records.parquet").query("fold == 10")
+    assert predictions["record_id"].tolist() == expected["record_id"].tolist()
+    logged = pd.read_parquet(run / "test" / "fairness.parquet").query("group == 'all' and statistic == 'auroc'")
+    for row in logged[logged["value"].notna()].itertuples():
+        if f"target/{row.label}" in predictions:
+            target, probability = predictions[f"target/{row.label}"], predictions[f"probability/{row.label}"]
+            assert row.value == pytest.approx(roc_auc_score(target, probability), abs=1e-6)

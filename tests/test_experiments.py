@@ -1,0 +1,45 @@
+"""Every configuration that is shipped runs through the real command line, on a few records."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ecgfair.__main__ import main
+
+EXPERIMENTS = sorted(Path("experiments").rglob("*.yaml"))
+TINY = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.accelerator=cpu"]
+
+
+def stage(config: Path) -> str:
+    return yaml.safe_load(config.read_text())["model"]["class_path"]
+
+
+def run(config: Path, folder: Path, store: Path, verb: str = "fit", *more: str) -> int:
+    flags = ["--run", str(folder), "--data.init_args.store", str(store), "--data.init_args.batch_size=8", *TINY]
+    return main([verb, "--config", str(config), *flags, *more])
+
+
+@pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: str(path.relative_to("experiments")))
+def test_every_shipped_experiment_runs(config, tmp_path, request):
+    is_real = config.parent.name != "smoke"
+    store = request.getfixturevalue("ptbxl_store" if is_real else "synthetic_store")
+    pretrain = tmp_path / "pretrain"
+    assert run(config.with_name("pretrain.yaml"), pretrain, store) == 0
+    if stage(config) == "PretrainModule":
+        assert (pretrain / "encoder" / "encoder.safetensors").is_file()
+        return
+    encoder = f"--model.init_args.encoder={pretrain / 'encoder'}"
+    assert run(config, tmp_path / "run", store, "fit", encoder) == 0
+    assert (tmp_path / "run" / "fairness.parquet").is_file()
+    assert run(config, tmp_path / "run", store, "test", encoder) == 0
+    assert (tmp_path / "run" / "test" / "predictions.parquet").is_file()
+
+
+@pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: str(path.relative_to("experiments")))
+def test_the_second_stage_names_the_encoder_of_the_first_and_the_same_store(config):
+    settings = yaml.safe_load(config.read_text())
+    first = yaml.safe_load(config.with_name("pretrain.yaml").read_text())
+    assert settings["data"]["init_args"]["store"] == first["data"]["init_args"]["store"]
+    if settings["model"]["class_path"] == "FinetuneModule":
+        assert settings["model"]["init_args"]["encoder"] == f"{first['run']}/encoder"
