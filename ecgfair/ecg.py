@@ -45,7 +45,8 @@ class Preprocessing:
         leads: Names of the leads, in order.
         sampling_rate: Hz.
         length: Samples per lead.
-        band_pass: Lower and upper cut-off in Hz of a zero-phase Butterworth filter; ``None`` keeps the signal as recorded.
+        band_pass: Lower and upper cut-off in Hz of a zero-phase Butterworth filter; ``None`` keeps the signal as it
+            was recorded.
         scale: Millivolts per integer step of the stored int16 samples.
         version: Version of the preparing code, see ``PREPROCESSING_VERSION``.
 
@@ -61,7 +62,10 @@ class Preprocessing:
     version: int = PREPROCESSING_VERSION
 
     def __post_init__(self) -> None:
-        """Refuse values no signal can have."""
+        """Refuse values no signal can have; lists, as YAML and JSON have them, become tuples."""
+        object.__setattr__(self, "leads", tuple(self.leads))
+        if self.band_pass is not None:
+            object.__setattr__(self, "band_pass", (self.band_pass[0], self.band_pass[1]))
         if not self.leads or len(set(self.leads)) != len(self.leads):
             raise ConfigurationError(f"Preprocessing.leads is {self.leads}: expected at least one lead, none twice.")
         for name in ("sampling_rate", "length", "scale"):
@@ -71,8 +75,8 @@ class Preprocessing:
             low, high = self.band_pass
             if not 0 < low < high < self.sampling_rate / 2:
                 raise ConfigurationError(
-                    f"Preprocessing.band_pass is {low}-{high} Hz: expected 0 < low < high < {self.sampling_rate / 2} Hz, "
-                    "half the sampling rate."
+                    f"Preprocessing.band_pass is {low}-{high} Hz: expected 0 < low < high < "
+                    f"{self.sampling_rate / 2} Hz, half the sampling rate."
                 )
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +96,7 @@ class Preprocessing:
                 f"Preprocessing has the fields {sorted(values)}: expected {sorted(names)}. "
                 "It was written by another version of ecgfair."
             )
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        return cls(**values)
 
     def require_same(self, other: Preprocessing, mine: str, others: str) -> None:
         """Check that two preprocessings are equal.
@@ -132,11 +136,13 @@ class AttributeStatistics:
     std: tuple[float, ...] = (1.0,) * len(ATTRIBUTES)
 
     def __post_init__(self) -> None:
-        """Refuse statistics that would divide by zero or belong to other attributes."""
+        """Refuse statistics that would divide by zero or belong to other attributes; lists become tuples."""
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
         if len(self.mean) != len(ATTRIBUTES) or len(self.std) != len(ATTRIBUTES):
             raise ConfigurationError(
-                f"AttributeStatistics has {len(self.mean)} means and {len(self.std)} deviations: expected {len(ATTRIBUTES)} "
-                f"of each, for {', '.join(ATTRIBUTES)}."
+                f"AttributeStatistics has {len(self.mean)} means and {len(self.std)} deviations: expected "
+                f"{len(ATTRIBUTES)} of each, for {', '.join(ATTRIBUTES)}."
             )
         if not all(value > 0 for value in self.std):
             raise ConfigurationError(f"AttributeStatistics.std is {self.std}: expected positive numbers.")

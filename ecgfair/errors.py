@@ -19,7 +19,7 @@ class SourceError(EcgFairError):
 
 
 class RecordError(EcgFairError):
-    """One record can't be read or is not what its header says; ``prepare`` turns it into a row of ``rejected.parquet``."""
+    """One record can't be read or is not what its header says; ``prepare`` lists it in ``rejected.parquet``."""
 
 
 class StoreError(EcgFairError):

@@ -64,7 +64,8 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels_in, T) to (B, channels_out, ceil(T / stride))."""
         shortcut: Tensor = self.shortcut(features)
-        return shortcut + self.residual(features)
+        residual: Tensor = self.residual(features)
+        return shortcut + residual
 
 
 class ResidualBranch(nn.Module):
@@ -97,7 +98,8 @@ class ResidualBranch(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Map (B, channels_in, time) to tokens (B, channels, ceil(time / stride))."""
-        return F.silu(self.norm(self.blocks(self.stem(signal))))
+        tokens: Tensor = self.norm(self.blocks(self.stem(signal)))
+        return F.silu(tokens)
 
 
 class MeanMaxPooling(nn.Module):
