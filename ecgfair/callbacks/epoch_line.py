@@ -30,6 +30,6 @@ class EpochLine(Callback):
             f"{key} {float(trainer.callback_metrics[key]):.4f}" for key in self.KEYS if key in trainer.callback_metrics
         ]
         seconds = time.monotonic() - self._started
-        rich.print(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {seconds:.1f} s  {'  '.join(values)}", flush=True
-        )
+        line = f"epoch {trainer.current_epoch} of {trainer.max_epochs}, {seconds:.1f} s  {'  '.join(values)}"
+        # One epoch stays one line in a log too, which has no width.
+        rich.get_console().print(line, soft_wrap=True, highlight=False)

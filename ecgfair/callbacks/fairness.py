@@ -6,13 +6,12 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from ecgfair.callbacks.gather import gather_rows, unique_by_index
+from ecgfair.callbacks.gather import all_records
 from ecgfair.callbacks.history import History, Moment, Stage
 from ecgfair.callbacks.outputs import label_description, no_records, step_records
 from ecgfair.callbacks.tables import console, render
@@ -175,11 +174,8 @@ class Fairness(Callback):
         self._batches = []
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
-        own = [no_records(len(label_description(pl_module)[0])), *self._batches]
+        report = self._evaluate(all_records(self._batches, trainer, pl_module), pl_module)
         self._batches = []
-        mine = {name: torch.cat([records[name] for records in own]) for name in own[0]}
-        records = unique_by_index(gather_rows(mine, trainer))
-        report = self._evaluate(records, pl_module)
         for key, value in report.scalars(stage).items():
             pl_module.log(key, value, on_step=False, on_epoch=True, batch_size=1, sync_dist=False, rank_zero_only=False)
         self._folder = _run_folder(trainer)

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from ecgfair.callbacks.outputs import label_description, no_records
 from ecgfair.errors import ConfigurationError
+
+
+def all_records(
+    batches: Sequence[Mapping[str, Tensor]], trainer: Trainer, pl_module: LightningModule
+) -> dict[str, Tensor]:
+    """Put the records of an epoch together, those of all ranks, each once, in the order of the store.
+
+    Every rank has to call this.
+
+    Args:
+        batches: This rank's, as ``outputs.step_records`` returns them; none if it had no record.
+        trainer: Its strategy moves the rows.
+        pl_module: The module, see ``outputs.label_description``.
+
+    Returns:
+        The columns of ``outputs.no_records``.
+    """
+    own = [no_records(len(label_description(pl_module)[0])), *batches]
+    return unique_by_index(gather_rows({name: torch.cat([part[name] for part in own]) for name in own[0]}, trainer))
 
 
 def gather_rows(columns: Mapping[str, Tensor], trainer: Trainer) -> dict[str, Tensor]:

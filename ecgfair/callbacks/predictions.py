@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from ecgfair.callbacks.gather import gather_rows, unique_by_index
-from ecgfair.callbacks.outputs import label_description, no_records, step_records
+from ecgfair.callbacks.gather import all_records
+from ecgfair.callbacks.outputs import label_description, step_records
 from ecgfair.errors import ConfigurationError
 
 FILE_NAME: Final = "predictions.parquet"
@@ -79,12 +79,8 @@ class PredictionTable(Callback):
         self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        names, _ = label_description(pl_module)
-        own = [no_records(len(names)), *self._batches]
+        records = all_records(self._batches, trainer, pl_module)
         self._batches = []
-        records = unique_by_index(
-            gather_rows({name: torch.cat([part[name] for part in own]) for name in own[0]}, trainer)
-        )
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
@@ -94,6 +90,7 @@ class PredictionTable(Callback):
                 f"PredictionTable asks the data module for the ids of its records; {type(source).__name__} has no "
                 "records(index). Expected an EcgDataModule."
             )
+        names, _ = label_description(pl_module)
         table = source.records(records["index"].numpy()).reset_index(drop=True)
         columns = {
             f"{kind}/{name}": records[field][:, column].numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
 
-from ecgfair.ecg import Preprocessing
+from ecgfair.ecg import EcgBatch, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError
 from ecgfair.models.diagnosis import DiagnosisNetwork
 from ecgfair.models.restoration import RestorationNetwork
@@ -83,6 +84,23 @@ class EcgModule(LightningModule):
                 chosen = [p for p in trained if (id(p) in in_encoder) == is_encoder and (p.ndim > 1) == is_matrix]
                 if chosen:
                     yield {"params": chosen, "lr": settings.learning_rate * scale, "weight_decay": decay}
+
+    def log_losses(self, stage: str, total: Tensor, losses: Mapping[str, Tensor], batch: EcgBatch) -> None:
+        """Log ``<stage>/loss`` and its terms, averaged over all records of an epoch and all processes.
+
+        Args:
+            stage: ``train``, ``val`` or ``test``.
+            total: What is minimised, averaged over the batch.
+            losses: Its terms by name, unweighted.
+            batch: The batch.
+        """
+        self.log_dict(
+            {f"{stage}/loss": total, **{f"{stage}/loss/{name}": loss for name, loss in losses.items()}},
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(batch["index"]),
+        )
 
     def on_validation_start(self) -> None:
         """Let every process validate with the batch-norm statistics that the checkpoint will hold, those of rank 0."""

@@ -154,13 +154,7 @@ class FinetuneModule(EcgModule):
         if diagnosis.attributes is not None:
             losses["measures"], losses["sex"] = attribute_losses(diagnosis.attributes, batch["attributes"])
             total = total + self.attribute_weight * (losses["measures"] + losses["sex"])
-        self.log_dict(
-            {f"{stage}/loss": total, **{f"{stage}/loss/{name}": loss for name, loss in losses.items()}},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch["index"]),
-        )
+        self.log_losses(stage, total, losses, batch)
         return total
 
 

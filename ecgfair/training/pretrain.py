@@ -157,13 +157,7 @@ class PretrainModule(EcgModule):
     def _total(self, losses: dict[str, Tensor], batch: EcgBatch, stage: str) -> Tensor:
         weighted = [getattr(self.weights, name) * loss for name, loss in losses.items()]
         total = torch.stack(weighted).sum()
-        self.log_dict(
-            {f"{stage}/loss": total, **{f"{stage}/loss/{name}": loss for name, loss in losses.items()}},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch["index"]),
-        )
+        self.log_losses(stage, total, losses, batch)
         return total
 
 

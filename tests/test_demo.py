@@ -1,0 +1,30 @@
+"""The whole path of `make demo`, with its own configurations and a quarter of its records."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ecgfair.__main__ import main
+
+
+@pytest.mark.slow
+def test_the_demo_learns_and_ends_with_a_table_by_sex_and_age(tmp_path, monkeypatch, capsys):
+    experiments = Path("experiments/smoke").resolve()
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["synthesize", "demo/source", "--records", "500"],
+        ["prepare", "ptbxl", "demo/source", "demo/store"],
+        ["fit", "--config", f"{experiments}/pretrain.yaml"],
+        ["fit", "--config", f"{experiments}/finetune.yaml"],
+        ["test", "--config", f"{experiments}/finetune.yaml"],
+    ):
+        assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    table = printed[printed.rindex("Test at epoch") :]
+    for word in ("all records", "head", "tail", "common-rare gap", "sex", "female", "male", "age", "80+", "worst"):
+        assert word in table
+    assert table.rstrip().endswith("Run folder: demo/runs/finetune/test")
+    rows = pd.read_parquet("demo/runs/finetune/test/fairness.parquet")
+    macro = rows.query("group == 'all' and label == 'macro' and statistic == 'auroc'")["value"].item()
+    assert macro > 0.85, "synthetic diseases are easy to learn"
