@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,6 +143,19 @@ class ExperimentCLI(LightningCLI):
                 cause = cause.__cause__
             raise cause or error from None
 
+    def before_fit(self) -> None:
+        """Make room in the run folder; only now, when nothing in the configuration can fail any more."""
+        config = self.config["fit"]
+        folder = Path(config["run"])
+        if _is_other_process():
+            return
+        metrics = folder / "metrics.csv"
+        if config["ckpt_path"] is None and config["overwrite"] and folder.exists():
+            shutil.rmtree(folder)
+        elif metrics.exists():
+            # Lightning's CSV log deletes the one that is there, of a run that goes on too.
+            _set_aside(metrics)
+
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         verb = self.config["subcommand"]
@@ -160,24 +172,34 @@ def _statistics_to_dict(statistics: AttributeStatistics) -> dict[str, list[float
     return {"mean": list(statistics.mean), "std": list(statistics.std)}
 
 
+def _is_other_process() -> bool:
+    """Whether this is not the first process of a run: the others start when its folder is there already."""
+    return bool(getattr(rank_zero_only, "rank", 0))
+
+
 def _check_run_folder(folder: Path, *, overwrite: bool, resumes: bool) -> None:
-    """Keep two runs out of one folder. Only the first process looks: the others start when the run is there already."""
-    if getattr(rank_zero_only, "rank", 0) or not folder.exists() or resumes:
+    """Keep two runs out of one folder."""
+    if _is_other_process() or not folder.exists() or resumes:
         return
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is a file: expected a folder or nothing there. Choose another --run.")
     if not any(folder.iterdir()):
         return
-    is_run = (folder / CONFIG).is_file()
-    if overwrite and is_run:
-        shutil.rmtree(folder)
-    elif is_run:
+    if not (folder / CONFIG).is_file():
+        raise RunFolderError(f"{folder} is not empty and holds no run of ecgfair: choose another folder with --run.")
+    if not overwrite:
         raise RunFolderError(
             f"{folder} holds a run already. Go on with it (--ckpt_path {folder}/checkpoints/last.ckpt), replace it "
             "(--overwrite true) or choose another folder (--run)."
         )
-    else:
-        raise RunFolderError(f"{folder} is not empty and holds no run of ecgfair: choose another folder with --run.")
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file to the first free ``name-1``, ``name-2``, … beside it."""
+    number = 1
+    while (aside := path.with_stem(f"{path.stem}-{number}")).exists():
+        number += 1
+    path.rename(aside)
 
 
 def _check_checkpoint(path: str | None) -> None:
@@ -221,5 +243,3 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if not sys.stdout.isatty():
-        logging.captureWarnings(capture=False)

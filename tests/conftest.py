@@ -16,6 +16,7 @@ from ecgfair.ecg import Preprocessing
 
 # Tensors are small here, and processes of the distributed tests would fight for the cores.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HOW = (
     "Download PTB-XL 1.0.3 from PhysioNet (see README.md), put its folder as `ptbxl` into one of your choice and name "

@@ -1,5 +1,6 @@
 """The command line, driven in-process as a user drives it from a shell."""
 
+import shutil
 import subprocess
 import sys
 
@@ -145,6 +146,18 @@ def test_a_finished_run_is_not_overwritten_without_a_word(finetuned, capsys):
     assert (finetuned / "metrics.csv").read_bytes() == before
 
 
+def test_overwriting_replaces_a_run_once_the_new_one_can_start(tmp_path, pretrained, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(pretrained, run)
+    (run / "old").touch()
+    assert again("fit", pretrained, "--run", str(run), "--overwrite", "true", "--data.init_args.batch_size", "0") == 2
+    assert "batch_size is 0" in error_line(capsys)
+    assert (run / "old").exists(), "a mistake in the new configuration does not cost the old run"
+    assert again("fit", pretrained, "--run", str(run), "--overwrite", "true") == 0
+    assert not (run / "old").exists()
+    assert (run / "encoder").is_dir()
+
+
 def test_a_folder_that_is_no_run_is_never_deleted(tmp_path, pretrained, capsys):
     (tmp_path / "thesis.txt").write_text("years of work")
     assert again("fit", pretrained, "--run", str(tmp_path), "--overwrite", "true") == 2
@@ -173,6 +186,8 @@ def test_a_run_that_was_cut_off_goes_on_from_its_last_checkpoint(tmp_path, finet
 
     assert again("fit", finetuned, *two_epochs, "--ckpt_path", last) == 0
     assert torch.load(last, weights_only=True)["global_step"] == 4
+    before, after = pd.read_csv(run / "metrics-1.csv"), pd.read_csv(run / "metrics.csv")
+    assert before["val/loss"].count() == after["val/loss"].count() == 1, "what was logged before is still there"
     history = pd.read_parquet(run / "fairness.parquet")
     assert not history.duplicated(["epoch", "group", "attribute", "label", "statistic"]).any()
     assert sorted(history["epoch"].unique()) == [0, 1]

@@ -67,6 +67,14 @@ def test_validation_on_two_processes_with_an_odd_number_of_records_counts_each_o
         pd.testing.assert_series_equal(both[f"{column}_one"], both[f"{column}_two"], check_names=False)
 
 
+def test_what_two_processes_logged_in_training_is_what_one_process_measures_of_their_checkpoint(runs):
+    run = runs / "finetune"
+    one_process = ["--trainer.devices=1", "--trainer.strategy=auto"]
+    assert main(["validate", "--config", str(run / "config.yaml"), *one_process]) == 0
+    for key in ("val/auroc/macro", "val/loss", "val/loss/labels"):
+        assert metrics(run / "validate", key) == pytest.approx(metrics(run, key), abs=1e-5)
+
+
 def test_the_test_table_of_two_processes_holds_every_record_once_and_scikit_learn_agrees(runs, synthetic_store):
     run = runs / "finetune"
     ecgfair("test", "--config", str(run / "config.yaml"))

@@ -105,8 +105,8 @@ class EcgModule(LightningModule):
     def on_validation_start(self) -> None:
         """Let every process validate with the batch-norm statistics that the checkpoint will hold, those of rank 0."""
         if self.trainer.world_size > 1:
-            for _, buffer in self.named_buffers():
-                buffer.copy_(self.trainer.strategy.broadcast(buffer))
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the preprocessing with the weights."""
