@@ -23,7 +23,7 @@ from data_modules.prepare import prepare_ptbxl
 from data_modules.synthetic import synthesize
 from ecgfair.callbacks import BEST, EpochLine
 from ecgfair.ecg import AttributeStatistics, Preprocessing
-from ecgfair.errors import CheckpointError, EcgFairError, RunFolderError
+from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError, RunFolderError
 from ecgfair.training import EcgModule
 
 CONFIG = "config.yaml"
@@ -87,8 +87,17 @@ class ExperimentCLI(LightningCLI):
                 "callbacks": [EpochLine()],
             },
             args=args,
-            parser_kwargs={"prog": "python -m ecgfair"},
+            # What is wrong is raised and told in a few lines; jsonargparse alone would print pages of usage before it.
+            parser_kwargs={"prog": "python -m ecgfair", "exit_on_error": False}
+            | {verb: {"exit_on_error": False} for verb in self.subcommands()},
         )
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except jsonargparse.ArgumentError as error:
+            raise ConfigurationError(_in_one_line(str(error))) from error
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -166,6 +175,14 @@ class ExperimentCLI(LightningCLI):
         # The CSV log comes first, and is there with and without others: the run folder is complete by itself.
         kwargs["logger"] = [CSVLogger(log_folder, name="", version=""), *others]
         return super().instantiate_trainer(**kwargs)
+
+
+def _in_one_line(parse_error: str) -> str:
+    """Keep of jsonargparse's page on types the lines that say what is wrong."""
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
+    lines = [line.strip() for line in parse_error.splitlines()]
+    said = " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(noise))
+    return f"{said} (`python -m ecgfair VERB --help` and `--print_config` show what can be set.)"
 
 
 def _statistics_to_dict(statistics: AttributeStatistics) -> dict[str, list[float]]:

@@ -103,6 +103,32 @@ def test_stage_two_leaves_a_complete_run_folder(finetuned):
     assert {path.name for path in (finetuned / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+def test_every_logger_gets_the_floats_and_the_run_folder_is_complete_without_it(tmp_path, finetuned):
+    second = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(tmp_path / "second")]
+    assert again("fit", finetuned, "--run", str(tmp_path / "run"), *second) == 0
+    (copy,) = (tmp_path / "second").rglob("metrics.csv")
+    own, other = pd.read_csv(tmp_path / "run" / "metrics.csv"), pd.read_csv(copy)
+    for key in ("val/loss", "val/auroc/macro", "val/fair/sex/auroc_gap", "val/fair/age/worst_auroc"):
+        pd.testing.assert_series_equal(own[key], other[key])
+
+
+def test_weights_and_biases_offline_gets_the_configuration_and_the_floats(tmp_path, finetuned, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    logged = {}
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    real = wandb.sdk.wandb_run.Run.log
+    monkeypatch.setattr(
+        wandb.sdk.wandb_run.Run, "log", lambda self, data, **rest: logged.update(data) or real(self, data, **rest)
+    )
+    logger = ["--trainer.logger", "WandbLogger", "--trainer.logger.save_dir", str(tmp_path)]
+    assert again("fit", finetuned, "--run", str(tmp_path / "run"), *logger) == 0
+    config = dict(wandb.run.config)
+    wandb.finish()
+    assert {"val/auroc/macro", "val/fair/sex/worst_auroc"} <= logged.keys()
+    assert config["data"]["init_args"]["labels"] == "all"
+
+
 def test_the_configuration_in_the_run_folder_is_the_one_that_was_run(finetuned, synthetic_store):
     config = yaml.safe_load((finetuned / "config.yaml").read_text())
     assert config["data"]["init_args"]["store"] == str(synthetic_store)
@@ -201,6 +227,10 @@ def test_a_run_that_was_cut_off_goes_on_from_its_last_checkpoint(tmp_path, finet
         (["--data.init_args.labels", "superdiagnosti"], "Did you mean 'superdiagnostic'"),
         (["--ckpt_path", "nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
         (["--model.init_args.gamma_positive", "10"], "gamma_positive 10"),
+        (["--model.init_args.loss", "focal"], "Expected a typing.Literal['bce', 'asymmetric']. Got value: focal"),
+        (["--data.init_args.batchsize", "3"], "Option 'batchsize' is not accepted"),
+        (["--trainer.devces", "3"], "unrecognized arguments: --trainer.devces"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_clear_line_and_leaves_nothing_behind(
