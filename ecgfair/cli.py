@@ -72,6 +72,8 @@ class ExperimentCLI(LightningCLI):
             EcgDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            # The stages build their own, see `training.base.Optimisation`.
+            auto_configure_optimizers=False,
             save_config_callback=RunConfig,
             # Its own folder rules are in `_check_run_folder`.
             save_config_kwargs={"overwrite": True},
