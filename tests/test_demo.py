@@ -1,4 +1,4 @@
-"""The whole path of `make demo`, with its own configurations and a quarter of its records."""
+"""The whole path of `make demo`, by its own configurations, on fewer records and with more epochs."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ def test_the_demo_learns_and_ends_with_a_table_by_sex_and_age(tmp_path, monkeypa
     experiments = Path("experiments/smoke").resolve()
     monkeypatch.chdir(tmp_path)
     for arguments in (
-        ["synthesize", "demo/source", "--records", "500"],
+        ["synthesize", "demo/source", "--records", "800"],
         ["prepare", "ptbxl", "demo/source", "demo/store"],
         ["fit", "--config", f"{experiments}/pretrain.yaml"],
-        ["fit", "--config", f"{experiments}/finetune.yaml"],
+        ["fit", "--config", f"{experiments}/finetune.yaml", "--trainer.max_epochs", "8"],
         ["test", "--config", f"{experiments}/finetune.yaml"],
     ):
         assert main(arguments) == 0
@@ -27,4 +27,4 @@ def test_the_demo_learns_and_ends_with_a_table_by_sex_and_age(tmp_path, monkeypa
     assert table.rstrip().endswith("Run folder: demo/runs/finetune/test")
     rows = pd.read_parquet("demo/runs/finetune/test/fairness.parquet")
     macro = rows.query("group == 'all' and label == 'macro' and statistic == 'auroc'")["value"].item()
-    assert macro > 0.85, "synthetic diseases are easy to learn"
+    assert macro > 0.9, "synthetic diseases are easy to learn"
