@@ -89,7 +89,8 @@ class EcgDataModule(LightningDataModule):
     Args:
         store: Folder of the RecordStore, as ``python -m ecgfair prepare`` writes it.
         labels: Name of a label set of the store.
-        min_likelihood: Least likelihood in percent of a label to count as positive.
+        min_likelihood: Least likelihood in percent of a label to count as positive. A likelihood of 0 is unknown, as
+            that of nearly all statements of PTB-XL on form and rhythm, and always counts.
         train_folds: Folds trained on.
         validation_folds: Folds that choose the checkpoint.
         test_folds: Folds that only ``test`` reads. A store without folds is split by patient into ten.
