@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EcgFairError as error:
         print(f"ecgfair: {error}", file=sys.stderr)  # noqa: T201  # one clear line in place of a traceback
         return 2
-    except KeyboardInterrupt:
-        print("ecgfair: interrupted", file=sys.stderr)  # noqa: T201  # likewise
+    except KeyboardInterrupt as interruption:
+        print(": ".join(["ecgfair: interrupted", *map(str, interruption.args)]), file=sys.stderr)  # noqa: T201  # likewise
         return INTERRUPTED
     return 0
 

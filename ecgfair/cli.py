@@ -15,6 +15,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
@@ -166,6 +167,18 @@ class ExperimentCLI(LightningCLI):
         elif metrics.exists():
             # Lightning's CSV log deletes the one that is there, of a run that goes on too.
             _set_aside(metrics)
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:
+            # How Lightning ends on Ctrl-C, without a word.
+            if self.trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+            told = f"`--ckpt_path {last}` goes on from the last epoch" if last.exists() else "no epoch was finished"
+            raise KeyboardInterrupt(told) from None
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -219,6 +219,22 @@ def test_a_run_that_was_cut_off_goes_on_from_its_last_checkpoint(tmp_path, finet
     assert sorted(history["epoch"].unique()) == [0, 1]
 
 
+def test_ctrl_c_ends_a_run_with_one_line_that_says_how_to_go_on(tmp_path, finetuned, monkeypatch, capsys):
+    step = FinetuneModule.training_step
+
+    def until_ctrl_c(module, batch, batch_idx):
+        if module.trainer.global_step == 3:
+            raise KeyboardInterrupt
+        return step(module, batch, batch_idx)
+
+    # Lightning ignores further interrupts while it shuts down; the test process has to be left as it was.
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(FinetuneModule, "training_step", until_ctrl_c)
+    assert again("fit", finetuned, "--run", str(tmp_path / "run"), "--trainer.max_epochs", "2") == 130
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert error_line(capsys) == f"ecgfair: interrupted: `--ckpt_path {last}` goes on from the last epoch"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
