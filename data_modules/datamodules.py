@@ -95,7 +95,7 @@ class EcgDataModule(LightningDataModule):
         validation_folds: Folds that choose the checkpoint.
         test_folds: Folds that only ``test`` reads. A store without folds is split by patient into ten.
         batch_size: Records a batch and process.
-        num_workers: Processes that load batches; 0 loads in the training process, which is fast enough for most.
+        num_workers: Processes that load batches; 0 loads in the training process.
         max_beats: R peaks kept a record.
         seed: Of the shuffling.
 

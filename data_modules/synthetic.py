@@ -82,7 +82,7 @@ def synthesize(out: str, records: int = 1000, seed: int = 0) -> None:
 
 
 def _write_signal(folder: Path, number: int, signal: NDArray[np.int16]) -> None:
-    """Write WFDB's format 16; by hand, because ``wfdb.wrsamp`` takes ten times as long."""
+    """Write WFDB's format 16; by hand, since the samples are integers already."""
     path = folder / _file_name(number)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".dat").write_bytes(signal.T.astype("<i2").tobytes())

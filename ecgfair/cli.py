@@ -259,7 +259,7 @@ def _quiet() -> None:
         # Lightning 2.6 calls jsonargparse by names that go with its version 5; pyproject.toml keeps it below.
         r"(?s).*JsonargparseDeprecationWarning.*",
         r"(?s).*deprecated in\s+v4\..*removed in\s+v5.*",
-        # The loader gathers a batch in one memory copy; worker processes would only add overhead.
+        # The loader gathers a batch in one memory copy; whether processes help is `--data.init_args.num_workers`.
         r".*does not have many workers.*",
         # CSVLogger says so when a run is resumed, and the folder was looked after.
         r"Experiment logs directory .* exists and is not empty.*",

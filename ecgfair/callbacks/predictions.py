@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import pandas as pd
 import torch
@@ -20,6 +20,7 @@ from ecgfair.errors import ConfigurationError
 FILE_NAME: Final = "predictions.parquet"
 
 
+@runtime_checkable
 class RecordSource(Protocol):
     """A data module that can name the records it streams."""
 
@@ -84,8 +85,8 @@ class PredictionTable(Callback):
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
-        source: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's entry points
-        if not hasattr(source, "records"):
+        source = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's entry points
+        if not isinstance(source, RecordSource):
             raise ConfigurationError(
                 f"PredictionTable asks the data module for the ids of its records; {type(source).__name__} has no "
                 "records(index). Expected an EcgDataModule."

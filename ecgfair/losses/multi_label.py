@@ -14,7 +14,7 @@ class AsymmetricLoss(nn.Module):
 
     Easy negatives are down-weighted by ``gamma_negative`` and dropped below a probability of ``clip``; positives keep
     their full gradient at ``gamma_positive`` 0. The form published with the method has gamma+ 10 and a sum: then a
-    positive at p = 0.5 has a five-hundredth of the gradient that it has here, and rare labels stop being learned.
+    positive at p = 0.5 has 1/1024 of the gradient that it has here (0.5^10, the focus held constant).
 
     With both gammas and the clip 0 it is binary cross-entropy.
 

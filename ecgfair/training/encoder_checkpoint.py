@@ -85,15 +85,6 @@ def save_encoder(folder: Path | str, encoder: ResidualEncoder, checkpoint: Encod
         shutil.rmtree(previous, ignore_errors=True)
 
 
-def read_checkpoint(folder: Path | str) -> EncoderCheckpoint:
-    """Read what an encoder checkpoint says, without its weights.
-
-    Raises:
-        CheckpointError: The folder is not an encoder checkpoint that this version can read.
-    """
-    return _parse(_read_card(Path(folder)), Path(folder))
-
-
 def load_encoder(
     folder: Path | str, preprocessing: Preprocessing | None = None
 ) -> tuple[ResidualEncoder, EncoderCheckpoint]:
