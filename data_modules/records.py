@@ -17,8 +17,9 @@ class Record:
     Args:
         record_id: Unique in its source.
         patient_id: The same for all records of a patient.
-        signal: (leads, time) float32 millivolts.
-        leads: Names of the rows of ``signal``, in the spelling of ``ecgfair.ecg.LEADS``.
+        signal: (leads, time) float32 millivolts; NaN where the source says that nothing was recorded.
+        leads: Names of the rows of ``signal``, in the spelling of ``ecgfair.ecg.LEADS``, none twice. A lead that was
+            not recorded is not among them: ``prepare`` derives it or marks it as missing.
         sampling_rate: Hz.
         age: Years, ``AGE_OVER_89`` for "over 89", or None if missing.
         sex: ``MALE``, ``FEMALE`` or None if missing.
@@ -59,6 +60,11 @@ class Reader(Protocol):
 
     source_name: str
     label_sets: LabelSets
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when what the source lists changes, so that a preparation begun before can't go on with it."""
+        ...
 
     def __len__(self) -> int:
         """Return how many records the source's own table lists."""

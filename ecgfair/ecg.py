@@ -9,7 +9,7 @@ beats per minute, age in years.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from torch import Tensor
 
@@ -31,7 +31,10 @@ ATTRIBUTES: Final = ("age", "sex", "heart_rate", "pr", "qrs", "qt", "qtc")
 
 SEX_COLUMN: Final = ATTRIBUTES.index("sex")
 
-PREPROCESSING_VERSION: Final = 1
+MISSING_SAMPLE: Final = -32768
+"""The stored int16 value of a sample that was not recorded: of a missing lead, of padding, or not a number."""
+
+PREPROCESSING_VERSION: Final = 2
 """Raised whenever the same settings would write other samples than before."""
 
 
@@ -47,6 +50,9 @@ class Preprocessing:
         length: Samples per lead.
         band_pass: Lower and upper cut-off in Hz of a zero-phase Butterworth filter; ``None`` keeps the signal as it
             was recorded.
+        crop: What is kept of a longer recording: its ``start``, its ``center``, or nothing (``reject``).
+        pad: Where a shorter recording stands in the length: at the ``start``, in the ``center``, or nowhere
+            (``reject``). What is left over is ``MISSING_SAMPLE``, not zero volts.
         scale: Millivolts per integer step of the stored int16 samples.
         version: Version of the preparing code, see ``PREPROCESSING_VERSION``.
 
@@ -58,6 +64,8 @@ class Preprocessing:
     sampling_rate: int = 100
     length: int = 1000
     band_pass: tuple[float, float] | None = None
+    crop: Literal["start", "center", "reject"] = "start"
+    pad: Literal["start", "center", "reject"] = "start"
     scale: float = 0.001
     version: int = PREPROCESSING_VERSION
 
@@ -71,6 +79,11 @@ class Preprocessing:
         for name in ("sampling_rate", "length", "scale"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"Preprocessing.{name} is {getattr(self, name)}: expected a positive number.")
+        for name in ("crop", "pad"):
+            if getattr(self, name) not in ("start", "center", "reject"):
+                raise ConfigurationError(
+                    f"Preprocessing.{name} is {getattr(self, name)!r}: expected start, center or reject."
+                )
         if self.band_pass is not None:
             low, high = self.band_pass
             if not 0 < low < high < self.sampling_rate / 2:
@@ -156,7 +169,10 @@ class EcgBatch(TypedDict):
     """
 
     signal: Tensor
-    """(B, leads, time) float32 millivolts. On its way to the device it is int16, see ``Preprocessing.scale``."""
+    """(B, leads, time) float32 millivolts, 0 where nothing was recorded. On its way to the device it is int16, see
+    ``Preprocessing.scale``."""
+    recorded: Tensor
+    """(B, leads, time) bool; False in a missing lead, in padding and where a sample was not a number."""
     beats: Tensor
     """(B, K) int64 sample index of each R peak, padded with -1."""
     attributes: Tensor

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
+from data_modules.readers import fields
 from data_modules.readers.wfdb_signal import read_signal
 from data_modules.records import LabelSets, Record, Rejected
 from ecgfair.ecg import AGE_OVER_89, FEMALE, LEADS, MALE
@@ -25,9 +26,8 @@ _FILE_COLUMNS: Final = {100: "filename_lr", 500: "filename_hr"}
 _COLUMNS: Final = ("ecg_id", "patient_id", "age", "sex", "recording_date", "scp_codes", "strat_fold")
 _STATEMENT_COLUMNS: Final = ("diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
 _SUPERCLASSES: Final = ("NORM", "MI", "STTC", "CD", "HYP")
-_PUBLISHED_OVER_89: Final = 300
-_OLDEST: Final = 130
-_LAST_FOLD: Final = 127  # what the store's int8 can hold
+_PUBLISHED_AGES: Final = {300.0: AGE_OVER_89}
+_SEXES: Final = {"0": MALE, "1": FEMALE}
 _HOW_TO_GET_IT: Final = (
     "PTB-XL is at https://physionet.org/content/ptb-xl/1.0.3/; "
     "`wget -r -N -c -np https://physionet.org/files/ptb-xl/1.0.3/` downloads it."
@@ -75,6 +75,14 @@ class PtbXlReader:
         stamps = tuple((self.source / name).stat().st_mtime_ns for name in (DATABASE, STATEMENTS))
         return _reopen, (self.source, self.sampling_rate, stamps)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the two tables and the sampling rate."""
+        digest = hashlib.sha256(str(self.sampling_rate).encode())
+        for name in (DATABASE, STATEMENTS):
+            digest.update((self.source / name).read_bytes())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         """Return how many rows ``ptbxl_database.csv`` has."""
         return len(self._rows)
@@ -99,24 +107,32 @@ class PtbXlReader:
             if code not in known
         ]
         name = row[_FILE_COLUMNS[self.sampling_rate]]
-        signal, sampling_rate = read_signal(self.source, name)
-        if sampling_rate != self.sampling_rate:
-            raise RecordError(f"sampling rate: {name} has {sampling_rate:g} Hz, expected {self.sampling_rate} Hz.")
-        if signal.shape[1] != _SECONDS * self.sampling_rate:
+        recorded = read_signal(self.source, name)
+        notes += recorded.notes
+        missing = [lead for lead in LEADS if lead not in recorded.leads]
+        if missing:
+            listed = ", ".join(recorded.leads + recorded.other_leads)
+            raise RecordError(f"lead missing: {name}.hea lacks {', '.join(missing)}; it has {listed}.")
+        if recorded.sampling_rate != self.sampling_rate:
             raise RecordError(
-                f"length: {name} has {signal.shape[1]} samples, expected {_SECONDS * self.sampling_rate}, ten seconds."
+                f"sampling rate: {name} has {recorded.sampling_rate:g} Hz, expected {self.sampling_rate} Hz."
+            )
+        samples = recorded.signal.shape[1]
+        if samples != _SECONDS * self.sampling_rate:
+            raise RecordError(
+                f"length: {name} has {samples} samples, expected {_SECONDS * self.sampling_rate}, ten seconds."
             )
         return Record(
             record_id=row["ecg_id"],
             patient_id=row["patient_id"].removesuffix(".0"),
-            signal=signal,
-            leads=LEADS,
-            sampling_rate=sampling_rate,
-            age=_age(row["age"], notes),
-            sex=_sex(row["sex"], notes),
+            signal=recorded.signal,
+            leads=recorded.leads,
+            sampling_rate=recorded.sampling_rate,
+            age=fields.age(row["age"], notes, _PUBLISHED_AGES),
+            sex=fields.sex(row["sex"].removesuffix(".0"), notes, _SEXES),
             codes=codes,
-            fold=_fold(row["strat_fold"], notes),
-            recorded_at=_date(row["recording_date"], notes),
+            fold=fields.fold(row["strat_fold"], notes),
+            recorded_at=fields.date(row["recording_date"], notes),
             notes=tuple(notes),
         )
 
@@ -211,55 +227,3 @@ def _codes(text: str) -> dict[str, float]:
         if not isinstance(code, str) or not isinstance(likelihood, int | float) or not math.isfinite(likelihood):
             raise RecordError(f"scp_codes unreadable: found {code!r} with likelihood {likelihood!r}, {expected}.")
     return {code: float(likelihood) for code, likelihood in value.items()}
-
-
-def _number(text: str) -> float | None:
-    """Return the number a cell holds, or None if it holds none; pandas writes missing ones as nothing or ``nan``."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _is_empty(text: str) -> bool:
-    return text.lower() in ("", "nan")
-
-
-def _age(text: str, notes: list[str]) -> float | None:
-    age = _number(text)
-    if age == _PUBLISHED_OVER_89:
-        return AGE_OVER_89
-    if age is not None and 0 <= age <= _OLDEST:
-        return age
-    if not _is_empty(text):
-        notes.append(f"age implausible: {text}, expected 0 to {_OLDEST} or {_PUBLISHED_OVER_89}; taken as missing.")
-    return None
-
-
-def _sex(text: str, notes: list[str]) -> int | None:
-    sex = _number(text)
-    if sex in (MALE, FEMALE):
-        return int(sex)
-    if not _is_empty(text):
-        notes.append(f"sex unknown: {text}, expected {MALE} (male) or {FEMALE} (female); taken as missing.")
-    return None
-
-
-def _fold(text: str, notes: list[str]) -> int | None:
-    fold = _number(text)
-    if fold is not None and fold.is_integer() and 1 <= fold <= _LAST_FOLD:
-        return int(fold)
-    if not _is_empty(text):
-        notes.append(f"fold unusable: {text}, expected a whole number from 1; taken as missing.")
-    return None
-
-
-def _date(text: str, notes: list[str]) -> str | None:
-    if _is_empty(text):
-        return None
-    try:
-        return datetime.fromisoformat(text).isoformat()
-    except ValueError:
-        notes.append(f"date unreadable: {text}, expected as in 1984-11-09 09:17:34; taken as missing.")
-        return None
