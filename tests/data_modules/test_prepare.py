@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +16,31 @@ import pandas as pd
 import pytest
 
 from data_modules import prepare as prepare_module
-from data_modules.prepare import condition, prepare, prepare_ptbxl
+from data_modules.prepare import prepare
 from data_modules.readers.ptbxl import DATABASE, PtbXlReader
 from data_modules.records import LabelSets, Record, Rejected
 from data_modules.store import RecordStore
 from data_modules.summary import print_summary
 from data_modules.synthetic_ecg import to_signal, truth
-from ecgfair.ecg import LEADS, Preprocessing
-from ecgfair.errors import ConfigurationError, RecordError, SourceError, StoreError
+from ecgfair.ecg import LEADS, MISSING_SAMPLE, Preprocessing
+from ecgfair.errors import ConfigurationError, SourceError, StoreError
 
 PREPROCESSING = Preprocessing()
+ROOT = Path(__file__).parents[2]
 
 
 def signal_file(number: int) -> Path:
     return Path(f"records100/00000/{number:05d}_lr.dat")
 
 
-def made(signal: np.ndarray, *, leads: Sequence[str] = LEADS, sampling_rate: float = 100) -> Record:
-    return Record("1", "1", signal.astype(np.float32), tuple(leads), sampling_rate)
+def ecg(number: int) -> np.ndarray:
+    return to_signal(truth(number)) * 0.001
+
+
+def made(
+    signal: np.ndarray, record_id: str = "1", *, leads: Sequence[str] = LEADS, sampling_rate: float = 100
+) -> Record:
+    return Record(record_id, record_id, signal.astype(np.float32), tuple(leads), sampling_rate)
 
 
 @dataclass
@@ -40,6 +51,7 @@ class Given:
     listed: int | None = None
     source_name: str = "given"
     label_sets: LabelSets = field(default_factory=dict)
+    fingerprint: str = "given"
 
     def __len__(self) -> int:
         return len(self.outcomes) if self.listed is None else self.listed
@@ -110,9 +122,12 @@ def test_leads_in_another_order_give_the_same_row(source: Path, tmp_path: Path):
     assert contents(tmp_path / "before") == contents(tmp_path / "after")
 
 
-def test_a_reader_that_loses_a_record_is_an_error_and_nothing_is_written(tmp_path: Path):
-    reader = Given([made(np.zeros((12, 1000)))], listed=2)
-    with pytest.raises(SourceError, match="lists 2 records, but its reader gave 1 and rejected 0"):
+@pytest.mark.parametrize("given", [1, 3])
+def test_a_reader_that_loses_or_adds_a_record_is_an_error_and_nothing_is_written(tmp_path: Path, given: int):
+    reader = Given([made(ecg(number), str(number)) for number in range(given)], listed=2)
+    if given == 3:
+        reader.read = lambda _: iter(reader.outcomes)  # type: ignore[method-assign]
+    with pytest.raises(SourceError, match=f"gave {given} outcomes for the 2 records from 0 on"):
         prepare(reader, tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -131,21 +146,65 @@ def test_an_empty_source_is_an_error(tmp_path: Path):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-def test_nothing_half_written_stays_after_an_error_in_the_middle(
+def test_a_stopped_preparation_goes_on_after_the_last_part_and_ends_in_the_same_bytes(
     whole_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ):
-    calls = iter(range(100))
+    read: list[str] = []
+    condition = prepare_module.condition
 
-    def fail(*arguments: object) -> None:
-        if next(calls) == 5:
+    def watched(record: Record, preprocessing: Preprocessing) -> object:
+        read.append(record.record_id)
+        if len(read) == 14:
             raise error
-        return original(*arguments)
+        return condition(record, preprocessing)
 
-    original = prepare_module.measure
-    monkeypatch.setattr(prepare_module, "measure", fail)
+    monkeypatch.setattr(prepare_module, "CHUNK", 4)
+    prepare(PtbXlReader(whole_source), tmp_path / "whole", PREPROCESSING, jobs=1, progress=False, part_records=8)
+    monkeypatch.setattr(prepare_module, "condition", watched)
     with pytest.raises(error):
-        prepare(PtbXlReader(whole_source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
-    assert list(tmp_path.iterdir()) == []
+        prepare(PtbXlReader(whole_source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False, part_records=8)
+    read.clear()
+    monkeypatch.setattr(prepare_module, "condition", condition)
+    monkeypatch.setattr(
+        prepare_module, "condition", lambda record, p: read.append(record.record_id) or condition(record, p)
+    )
+    prepare(PtbXlReader(whole_source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False, part_records=8)
+    assert read == [str(number) for number in range(9, 21)]
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
+def test_killed_preparing_in_parallel_and_started_again_it_ends_in_the_same_bytes(source: Path, tmp_path: Path):
+    command = (
+        "import sys; from data_modules.prepare import prepare; from data_modules.readers.ptbxl import PtbXlReader; "
+        "from ecgfair.ecg import Preprocessing; from data_modules import prepare as module; module.CHUNK = 2; "
+        "prepare(PtbXlReader(sys.argv[1]), sys.argv[2], Preprocessing(), jobs=2, part_records=2, progress=False)"
+    )
+    started = subprocess.Popen([sys.executable, "-c", command, str(source), str(tmp_path / "store")], cwd=ROOT)
+    parts = tmp_path / "store.partial" / "parts"
+    while started.poll() is None and not (parts / "00001.json").exists():
+        time.sleep(0.01)
+    started.kill()
+    assert started.wait() == -signal.SIGKILL
+    assert not (tmp_path / "store").exists()
+    subprocess.run([sys.executable, "-c", command, str(source), str(tmp_path / "store")], check=True, cwd=ROOT)
+    prepare(PtbXlReader(source), tmp_path / "whole", PREPROCESSING, jobs=1, progress=False, part_records=2)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
+def test_a_source_changed_since_it_was_stopped_is_prepared_anew_and_that_is_said(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(prepare_module, "CHUNK", 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "_check_not_empty", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(PtbXlReader(source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False, part_records=8)
+    table = pd.read_csv(source / DATABASE, dtype=str, keep_default_na=False)
+    table.loc[0, "age"] = "44"
+    table.to_csv(source / DATABASE, index=False)
+    prepare(PtbXlReader(source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False, part_records=8)
+    assert "it differs in source: started anew" in capsys.readouterr().err
+    assert RecordStore(tmp_path / "store").records["age"][0].as_py() == 44
 
 
 def test_an_existing_store_is_refused_before_anything_is_read(tmp_path: Path):
@@ -156,70 +215,34 @@ def test_an_existing_store_is_refused_before_anything_is_read(tmp_path: Path):
 
 def test_a_negative_number_of_processes_is_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="jobs is -1"):
-        prepare(Given([]), tmp_path / "store", PREPROCESSING, jobs=-1)
+        prepare(Given([], listed=1), tmp_path / "store", PREPROCESSING, jobs=-1)
 
 
-def test_another_sampling_rate_is_resampled_along_time_only():
-    seconds = np.arange(2500) / 500
-    waves = np.stack([np.sin(2 * np.pi * rate * seconds) + rate for rate in range(1, 13)])
-    resampled = condition(made(waves, sampling_rate=500), Preprocessing(length=500))
-    expected = waves[:, ::5]
-    assert resampled.shape == (12, 500)
-    assert np.abs(resampled - expected)[:, 20:-20].max() < 0.01
-
-
-def test_a_longer_record_keeps_its_first_samples():
-    signal = np.random.default_rng(0).normal(size=(12, 1300))
-    kept = condition(made(signal), PREPROCESSING)
-    assert np.array_equal(kept, signal[:, :1000].astype(np.float32))
-
-
-@pytest.mark.parametrize(("samples", "sampling_rate", "found"), [(999, 100, 999), (4990, 500, 998)])
-def test_a_shorter_record_is_rejected(samples: int, sampling_rate: int, found: int):
-    with pytest.raises(RecordError, match=f"too short: {found} samples at 100 Hz, expected 1000"):
-        condition(made(np.zeros((12, samples)), sampling_rate=sampling_rate), PREPROCESSING)
-
-
-def test_leads_are_chosen_by_name():
-    signal = np.repeat(np.arange(12.0)[:, None], 1000, axis=1)
-    preprocessing = Preprocessing(leads=("V6", "I"))
-    assert condition(made(signal, leads=LEADS[::-1]), preprocessing)[:, 0].tolist() == [0.0, 11.0]
-
-
-@pytest.mark.parametrize(
-    ("leads", "reason"),
-    [
-        ((*LEADS[:11], "X"), "lead missing: V6"),
-        ((*LEADS[:11], "I"), "lead there twice"),
-        (LEADS[:11], "leads unclear: 12 rows of signal, 11 names"),
-    ],
-)
-def test_unclear_leads_are_rejected(leads: tuple[str, ...], reason: str):
-    with pytest.raises(RecordError, match=reason):
-        condition(made(np.zeros((12, 1000)), leads=leads), PREPROCESSING)
-
-
-def test_the_band_is_passed_along_time_and_in_phase():
-    seconds = np.arange(1000) / 100
-    heart, drift = np.sin(2 * np.pi * 8 * seconds), 2 + 0.3 * np.sin(2 * np.pi * 0.05 * seconds)
-    signal = np.zeros((12, 1000))
-    signal[4] = heart + drift
-    passed = condition(made(signal), Preprocessing(band_pass=(0.5, 40.0)))
-    assert np.abs(passed[4] - heart)[200:-200].max() < 0.05
-    assert np.abs(np.delete(passed, 4, axis=0)).max() == 0
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_samples_that_are_no_number_are_rejected_by_lead(tmp_path: Path, value: float):
-    broken = np.zeros((12, 1000))
-    broken[7, 10:13] = value
-    reader = Given([made(broken), made(np.zeros((12, 1000)))])
+def test_what_was_not_recorded_is_marked_and_never_zero(tmp_path: Path):
+    gap, padded = ecg(1), ecg(2)[:, :700]
+    gap[7, 10:13] = np.nan
+    limbless = made(ecg(3)[[0, 1, *range(6, 12)]], "3", leads=("I", "II", *LEADS[6:]))
+    chestless = made(ecg(4)[:11], "4", leads=LEADS[:11])
+    reader = Given([made(gap, "1"), made(padded, "2"), limbless, chestless])
     prepare(reader, tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
-    (reason,) = RecordStore(tmp_path / "store").rejected.column("reason").to_pylist()
-    assert reason.startswith("samples not a number: 3 samples in V2")
+    store = RecordStore(tmp_path / "store")
+    missing = store.gather(np.arange(4)) == MISSING_SAMPLE
+    expected = np.zeros((4, 12, 1000), dtype=bool)
+    expected[0, 7, 10:13] = True
+    expected[1, :, 700:] = True
+    expected[3, 11] = True
+    assert np.array_equal(missing, expected)
+    rows = store.records.to_pylist()
+    assert [row["complete"] for row in rows] == [False, False, True, False]
+    assert [row["seconds"] for row in rows] == [10, 7, 10, 10]
+    assert [row["invalid_leads"] for row in rows] == [["V2"], [], [], []]
+    assert [row["missing_leads"] for row in rows] == [[], [], [], ["V6"]]
+    assert [row["derived_leads"] for row in rows] == [[], [], ["III", "aVR", "aVL", "aVF"], []]
+    assert all(row["beats"] and row["heart_rate"] is not None for row in rows)
+    assert max(rows[1]["beats"]) < 700
 
 
-def test_the_value_wfdb_keeps_for_no_sample_is_rejected(source: Path, tmp_path: Path):
+def test_the_value_wfdb_keeps_for_no_sample_is_stored_as_missing(source: Path, tmp_path: Path):
     samples = np.fromfile(source / signal_file(2), "<i2").reshape(-1, 12)
     header = (source / signal_file(2)).with_suffix(".hea")
     lines = header.read_text().splitlines()
@@ -229,11 +252,14 @@ def test_the_value_wfdb_keeps_for_no_sample_is_rejected(source: Path, tmp_path: 
     samples[5, 11] = -32768
     (source / signal_file(2)).write_bytes(samples.tobytes())
     summary = prepare(PtbXlReader(source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
-    assert summary.rejected == {"samples not a number": 1}
+    assert (summary.read, summary.rejected) == (20, {})
+    stored = RecordStore(tmp_path / "store")
+    assert np.argwhere(stored.gather(np.arange(20)) == MISSING_SAMPLE).tolist() == [[1, 11, 5]]
+    assert stored.records["invalid_leads"].to_pylist()[1] == ["V6"]
 
 
 def test_a_record_that_would_be_clipped_is_rejected(tmp_path: Path):
-    reader = Given([made(np.full((12, 1000), 40.0)), made(np.zeros((12, 1000)))])
+    reader = Given([made(40 * ecg(1), "1"), made(ecg(2), "2")])
     summary = prepare(reader, tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
     assert (summary.read, summary.rejected) == (1, {"voltage too high": 1})
 
@@ -248,16 +274,6 @@ def test_the_summary_counts_groups_labels_and_folds(whole_source: Path, tmp_path
     assert summary.label_set == "superdiagnostic"
     assert summary.labels["NORM"] == sum("NORM" in one.codes for one in truths)
     assert sum(summary.folds.values()) == 20
-
-
-def test_the_verb_prepares_and_prints_a_summary(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (source / signal_file(4)).unlink()
-    prepare_ptbxl(str(source), str(tmp_path / "store"), jobs=1)
-    printed = capsys.readouterr().out
-    assert "19 of 20 records read, 1 rejected" in printed
-    assert "file missing 1" in printed
-    assert str(tmp_path / "store") in printed.replace("\n", "")
-    assert RecordStore(tmp_path / "store").preprocessing == PREPROCESSING
 
 
 def test_progress_is_shown_on_stderr_so_that_stdout_stays_clean(
