@@ -1,0 +1,1 @@
+"""What a person looks at: pages and figures drawn from arrays, which know neither Lightning nor stores."""
