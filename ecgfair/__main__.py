@@ -13,7 +13,10 @@ from ecgfair import __version__
 from ecgfair.errors import EcgFairError, did_you_mean
 
 VERBS: Final = {
-    "prepare": "make a RecordStore of a data source: `prepare ptbxl SOURCE STORE`",
+    "prepare": "make a RecordStore of a source (ptbxl, code15, wfdb, records): `prepare ptbxl SOURCE STORE`",
+    "inspect": "print what a store holds, or draw the 12-lead page of a record: `inspect STORE [RECORD]`",
+    "publish": "copy a store behind a URI: `publish STORE s3://bucket/store`",
+    "benchmark": "measure how fast records come: `benchmark data SOURCE`",
     "synthesize": "write a small synthetic data set in the layout of PTB-XL: `synthesize OUT`",
     "fit": "train stage 1 or stage 2 from a YAML: `fit --config experiments/…/pretrain.yaml`",
     "validate": "measure a checkpoint on the validation folds",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonargparse
 import torch
@@ -19,12 +20,18 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from data_modules.benchmark import benchmark_data
 from data_modules.datamodules import EcgDataModule
-from data_modules.prepare import prepare_ptbxl
+from data_modules.inspection import print_description
+from data_modules.publish import publish
+from data_modules.record_page import record_page
+from data_modules.sources import SOURCES
+from data_modules.store import RecordStore
 from data_modules.synthetic import synthesize
 from ecgfair.callbacks import BEST, EpochLine
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError, RunFolderError
+from ecgfair.report.ecg_page import draw_page, save_page
 from ecgfair.training import EcgModule
 
 CONFIG = "config.yaml"
@@ -40,13 +47,82 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     Raises:
         EcgFairError: What the user can mend.
     """
-    if verb == "prepare":
-        jsonargparse.auto_cli({"ptbxl": prepare_ptbxl}, args=list(arguments), prog="python -m ecgfair prepare")
-    elif verb == "synthesize":
-        jsonargparse.auto_cli(synthesize, args=list(arguments), prog="python -m ecgfair synthesize")
+    if verb == "inspect":
+        inspect(**_inspect_arguments(arguments))
+    elif verb in DATA_VERBS:
+        _call(DATA_VERBS[verb], verb, arguments)
     else:
         _quiet()
         ExperimentCLI(args=[verb, *arguments])
+
+
+def inspect(
+    store: str, record: str | None = None, output: str | None = None, verify: bool = False, labels: str | None = None
+) -> None:
+    """Print what a RecordStore holds, or draw the 12-lead page of one of its records.
+
+    Args:
+        store: Folder or URI (s3://…, gs://…, https://…) of the store.
+        record: Id of a record, as in records.parquet: draws its page, true to scale at 25 mm/s and 10 mm/mV.
+        output: File of the page, .png or .svg; ecg-RECORD.png if left out.
+        verify: Read every file first and compare its checksum with the manifest's.
+        labels: Label set to count; the store's usual one if left out.
+    """
+    opened = RecordStore(store)
+    if verify:
+        opened.verify()
+        print(f"Every file of {opened.location} is as its manifest says.")  # noqa: T201  # what was asked for
+    if record is None:
+        if output is not None:
+            raise ConfigurationError(f"output is {output}: name a record too, whose page is to be drawn.")
+        print_description(opened, label_set=labels)
+        return
+    path = output or f"ecg-{re.sub(r'[^A-Za-z0-9._-]+', '_', record)}.png"
+    save_page(draw_page(**vars(record_page(opened, record))), path)
+    print(path)  # noqa: T201  # where the page is
+
+
+def _inspect_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """Read the command line of ``inspect``: auto_cli has no optional positional and no flag without a value."""
+    parser = jsonargparse.ArgumentParser(
+        prog="python -m ecgfair inspect",
+        description="Print what a RecordStore holds, or draw the 12-lead page of one of its records.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_function_arguments(inspect, skip={"record", "verify"}, as_positional=True)
+    parser.add_argument("record", nargs="?", help="Id of a record, as in records.parquet, whose page is to be drawn.")
+    parser.add_argument(
+        "--verify", action="store_true", help="Compare every file's checksum with the manifest's first."
+    )
+    try:
+        return vars(parser.parse_args(list(arguments)))
+    except jsonargparse.ArgumentError as error:
+        raise ConfigurationError(_in_one_line(str(error))) from error
+
+
+DATA_VERBS: Final[Mapping[str, Any]] = {
+    "prepare": dict(SOURCES),
+    "publish": publish,
+    "benchmark": {"data": benchmark_data},
+    "synthesize": synthesize,
+}
+"""Verbs that are plain functions, or one a subcommand."""
+
+
+def _call(components: Any, verb: str, arguments: Sequence[str]) -> None:
+    """Call a plain function, or one of several by its name, with what the command line says."""
+    try:
+        jsonargparse.auto_cli(
+            components,
+            args=list(arguments),
+            prog=f"python -m ecgfair {verb}",
+            exit_on_error=False,
+            allow_abbrev=False,
+            as_positional=True,
+        )
+    except jsonargparse.ArgumentError as error:
+        raise ConfigurationError(_in_one_line(str(error))) from error
 
 
 class RunConfig(SaveConfigCallback):

@@ -120,14 +120,18 @@ class PretrainModule(EcgModule):
             generator: Source of the masks and of the choice of beats, on the batch's device; the default one if None.
         """
         rate, masking = self.preprocessing.sampling_rate, self.masking
-        signal = batch["signal"]
+        signal, recorded = batch["signal"], batch["recorded"]
         device = signal.device
         patch = max(round(masking.patch_seconds * rate), 1)
         hidden = patch_mask(
             _shape(signal), patch, masking.global_ratio, masking.shared, device=device, generator=generator
         )
         before, after = round(masking.before_seconds * rate), round(masking.after_seconds * rate)
-        beat, has_beat = random_beat(signal, batch["beats"], before, after, generator=generator)
+        # What was not recorded is not a number in the window that is cut, or its place would be lost.
+        cut, has_beat = random_beat(
+            signal.masked_fill(~recorded, torch.nan), batch["beats"], before, after, generator=generator
+        )
+        beat = cut.nan_to_num()
         # Where there is no beat, nothing is hidden, and so nothing is counted.
         hidden_in_beat = has_beat[:, None, None] & span_mask(
             _shape(beat), masking.local_ratio, device=device, generator=generator
@@ -136,11 +140,13 @@ class PretrainModule(EcgModule):
         restoration = self.network(signal.masked_fill(hidden, 0), beat.masked_fill(hidden_in_beat, 0), has_beat)
 
         whole, local = restoration.whole, restoration.beat
+        # Nobody knows what was never recorded.
+        counted, counted_in_beat = hidden & recorded, hidden_in_beat & ~cut.isnan()
         measures, sex = attribute_losses(restoration.attributes, batch["attributes"])
         return {
-            "whole": uncertain_restoration_loss(whole.signal, whole.log_variance, signal, hidden),
-            "beat": uncertain_restoration_loss(local.signal, local.log_variance, beat, hidden_in_beat),
-            "trend": trend_restoration_loss(restoration.from_trend, signal, hidden),
+            "whole": uncertain_restoration_loss(whole.signal, whole.log_variance, signal, counted),
+            "beat": uncertain_restoration_loss(local.signal, local.log_variance, beat, counted_in_beat),
+            "trend": trend_restoration_loss(restoration.from_trend, signal, counted),
             "measures": measures,
             "sex": sex,
         }

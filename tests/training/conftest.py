@@ -21,6 +21,7 @@ def make_batch() -> Callable[..., EcgBatch]:
         attributes[:, 1] = (sex == FEMALE).float()
         return EcgBatch(
             signal=0.3 * torch.randn(records, 12, 1000, generator=generator),
+            recorded=torch.ones(1, 1, 1, dtype=torch.bool).expand(records, 12, 1000),
             beats=torch.tensor([[100, 300, 500, 700, 900, -1]]).repeat(records, 1),
             attributes=attributes,
             age=torch.full((records,), 60.0),

@@ -129,3 +129,28 @@ def _tiny():
 def test_a_window_without_length_is_refused_by_name(field):
     with pytest.raises(ConfigurationError, match=field):
         Masking(**{field: 0.0})
+
+
+@torch.no_grad()
+def test_what_was_never_recorded_is_not_to_be_restored(pretrain_module, make_batch):
+    batch = make_batch()
+    batch["recorded"] = batch["recorded"].clone()
+    batch["recorded"][:, 4] = False
+    batch["recorded"][:, :, 800:] = False
+    batch["signal"] = batch["signal"] * batch["recorded"]
+    pretrain_module.eval()
+    losses = pretrain_module.losses(batch, torch.Generator().manual_seed(0))
+    forward = pretrain_module.network.forward
+
+    def worse_where_nothing_was_recorded(whole, beat, has_beat):
+        restoration = forward(whole, beat, has_beat)
+        restoration.whole.signal[:, 4] += 100
+        restoration.whole.signal[:, :, 800:] += 100
+        restoration.beat.signal[:, 4] += 100
+        restoration.from_trend[:, 4] += 100
+        return restoration
+
+    pretrain_module.network.forward = worse_where_nothing_was_recorded
+    again = pretrain_module.losses(batch, torch.Generator().manual_seed(0))
+    for name, loss in losses.items():
+        torch.testing.assert_close(again[name], loss, msg=name)
