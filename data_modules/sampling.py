@@ -1,4 +1,4 @@
-"""Samplers that share an epoch among processes."""
+"""UnpaddedDistributedSampler: shares the records to evaluate among processes."""
 
 from __future__ import annotations
 

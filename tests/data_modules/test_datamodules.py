@@ -1,14 +1,25 @@
-import pickle
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
-from data_modules.datamodules import EcgDataModule
+from data_modules.balancing import Sampling
+from data_modules.base import StoresDataModule
+from data_modules.datamodules import (
+    Code15DataModule,
+    EcgDataModule,
+    OwnRecordsDataModule,
+    PtbXlDataModule,
+    WfdbFolderDataModule,
+)
+from data_modules.readers.code15 import Code15Reader
+from data_modules.readers.ptbxl import PtbXlReader
+from data_modules.readers.wfdb_folder import WfdbFolderReader
 from data_modules.store import RecordStore
 from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN
 from ecgfair.errors import ConfigurationError, SplitError, StoreError
+from tests.data_modules.streamed_store import stream_store
 
 
 def batches(data, loader):
@@ -18,6 +29,11 @@ def batches(data, loader):
 @pytest.fixture
 def data(synthetic_store):
     return EcgDataModule(str(synthetic_store), batch_size=16)
+
+
+@pytest.fixture
+def made(tmp_path):
+    return stream_store(tmp_path / "made")
 
 
 def test_each_part_holds_the_records_of_its_folds_each_once(data):
@@ -32,15 +48,23 @@ def test_each_part_holds_the_records_of_its_folds_each_once(data):
         assert sorted(index.tolist()) == np.flatnonzero(expected).tolist()
 
 
-def test_a_batch_holds_what_the_store_holds_in_millivolts(data):
+@pytest.mark.parametrize("part", ["train", "val", "test", "predict"])
+def test_a_batch_holds_what_the_store_holds_in_millivolts(data, part):
     table = data.store.records.to_pandas()
-    for batch in batches(data, data.train_dataloader()):
+    names, labels = data.store.labels("superdiagnostic")
+    assert data.label_names == names
+    for batch in batches(data, getattr(data, f"{part}_dataloader")()):
         index = batch["index"].numpy()
         rows = table.iloc[index]
+        recorded = batch["recorded"].numpy()
         assert batch["signal"].dtype == torch.float32
-        np.testing.assert_allclose(batch["signal"], data.store.gather(index) * 0.001, rtol=1e-6)
+        np.testing.assert_allclose(
+            batch["signal"].numpy(), np.where(recorded, data.store.gather(index) * 0.001, 0), rtol=1e-6
+        )
+        np.testing.assert_array_equal(recorded.all(axis=(1, 2)), rows["complete"])
         np.testing.assert_array_equal(batch["age"].numpy(), rows["age"].to_numpy(np.float32))
         np.testing.assert_array_equal(batch["sex"].numpy(), rows["sex"].fillna(-1).to_numpy(np.int64))
+        np.testing.assert_array_equal(batch["labels"].numpy(), labels[index])
         for beats, expected in zip(batch["beats"].numpy(), rows["beats"], strict=True):
             np.testing.assert_array_equal(beats[beats >= 0], expected)
             assert (beats[len(expected) :] == -1).all()
@@ -71,16 +95,23 @@ def test_attributes_are_standardised_by_the_training_records_and_missing_ones_st
                 assert row[column].item() == pytest.approx(expected, abs=1e-4)
 
 
+def test_attributes_that_nobody_has_or_all_have_alike_divide_by_one(tmp_path):
+    data = EcgDataModule(stream_store(tmp_path / "s", 20, heart_rate=[60.0] * 20))
+    statistics = data.attribute_statistics
+    assert (statistics.mean[ATTRIBUTES.index("pr")], statistics.std[ATTRIBUTES.index("pr")]) == (0, 1)
+    rate = ATTRIBUTES.index("heart_rate")
+    assert (statistics.mean[rate], statistics.std[rate]) == (60, 1)
+
+
 def test_prevalence_is_that_of_the_training_records_alone(data):
     fold = data.store.records["fold"].to_numpy()
-    names, labels = data.store.labels("superdiagnostic")
-    assert data.label_names == names
+    _, labels = data.store.labels("superdiagnostic")
     np.testing.assert_allclose(data.label_prevalence, labels[fold <= 8].mean(axis=0), rtol=1e-6)
 
 
-def test_training_records_come_in_a_new_order_every_epoch_and_the_same_for_the_same_seed(synthetic_store):
+def test_training_records_come_in_a_new_order_every_epoch_and_the_same_for_the_same_seed(made):
     def order(seed, epoch):
-        loader = EcgDataModule(str(synthetic_store), seed=seed).train_dataloader()
+        loader = EcgDataModule(made, seed=seed).train_dataloader()
         loader.sampler.set_epoch(epoch)
         return torch.cat([batch["index"] for batch in loader]).tolist()
 
@@ -97,77 +128,102 @@ def test_worker_processes_load_the_same_batches(synthetic_store):
     assert torch.equal(signals(0), signals(1))
 
 
-def test_records_are_named_in_the_order_asked_for(data):
-    ids = data.store.records["record_id"].to_pylist()
+def test_balanced_sampling_draws_training_records_alone_in_the_shares_asked_for(made):
+    data = EcgDataModule(made, sampling=Sampling("label"))
+    loader = data.train_dataloader()
+    drawn = []
+    for epoch in range(50):
+        loader.sampler.set_epoch(epoch)
+        drawn += [batch["labels"] for batch in loader]
+    assert data.label_prevalence == [0.75, 0.25]
+    assert torch.cat(drawn).mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+    trained = np.concatenate([batch["index"].numpy() for batch in loader])
+    assert set(trained) <= set(data.split["train"])
+
+
+def test_a_window_reads_files_one_after_the_other(made):
+    data = EcgDataModule(made, sampling=Sampling(window=1), batch_size=40)
+    (batch,) = data.train_dataloader()
+    files = np.searchsorted(data.store.shard_starts, batch["index"].numpy(), side="right")
+    assert len(set(files)) == 3  # the fourth holds two records, none of a training fold
+    assert (np.diff(files) != 0).sum() == 2
+
+
+def test_records_are_named_in_the_order_asked_for_with_the_fold_they_were_split_by(data, tmp_path):
+    table = data.store.records.to_pandas()
     named = data.records(np.array([5, 2, 9]))
-    assert named["record_id"].tolist() == [ids[5], ids[2], ids[9]]
+    assert list(named.columns) == ["record_id", "patient_id", "fold", "age", "sex"]
+    expected = table[list(named.columns)].iloc[[5, 2, 9]].reset_index(drop=True)
+    # A column of a few records may have no missing value, and so another type.
+    pd.testing.assert_frame_equal(named, expected, check_dtype=False)
+    without = EcgDataModule(stream_store(tmp_path / "s", 100, fold=[None] * 100))
+    tested = without.records(without.split["test"])
+    assert (tested["fold"] == 10).all()
 
 
-def test_the_fingerprint_of_the_training_data_changes_with_its_folds(synthetic_store):
-    eight = EcgDataModule(str(synthetic_store)).training_data
-    assert eight == EcgDataModule(str(synthetic_store)).training_data
-    assert eight != EcgDataModule(str(synthetic_store), train_folds=[1, 2]).training_data
+def test_the_fingerprint_of_the_training_data_changes_with_its_folds(made):
+    eight = EcgDataModule(made).training_data
+    assert eight == EcgDataModule(made).training_data
+    assert eight != EcgDataModule(made, train_folds=[1, 2]).training_data
 
 
-def test_a_data_module_travels_to_another_process(data):
-    copy = pickle.loads(pickle.dumps(data.train_dataloader().dataset))  # noqa: S301  # pickled one line before
-    assert torch.equal(copy[0]["signal"], data.train_dataloader().dataset[0]["signal"])
+def test_labels_are_the_usual_ones_of_the_source_or_else_the_first_set_or_none(tmp_path):
+    sets = {"first": {"often": ("often",)}, "superdiagnostic": {"rarely": ("rarely",)}, "abnormalities": {"x": ("x",)}}
+    everything = stream_store(tmp_path / "a", 20, "CODE-15 %", sets)
+    assert EcgDataModule(everything).label_names == ["rarely"]
+    assert Code15DataModule(everything).label_names == ["x"]
+    assert EcgDataModule(everything, labels="first").label_names == ["often"]
+    assert EcgDataModule(stream_store(tmp_path / "b", 20)).label_names == ["often", "rarely"]
 
 
-class FakeStore:
-    """A store's table with folds and patients of one's choice."""
-
-    def __init__(self, store, monkeypatch, **columns):
-        table = RecordStore(store).records
-        for name, values in columns.items():
-            position = table.schema.get_field_index(name)
-            import pyarrow as pa
-
-            table = table.set_column(
-                position, table.schema.field(name), pa.array(values, table.schema.field(name).type)
-            )
-        monkeypatch.setattr(RecordStore, "records", table)
+def test_a_store_without_label_sets_has_no_labels(tmp_path):
+    data = EcgDataModule(stream_store(tmp_path / "s", 20, label_sets={}))
+    assert data.label_names == []
+    assert data.label_prevalence == []
+    assert next(iter(data.train_dataloader()))["labels"].shape == (16, 0)
 
 
-def test_a_patient_in_two_parts_is_refused_by_name(synthetic_store, monkeypatch):
-    table = RecordStore(synthetic_store).records.to_pandas()
-    patients = table["patient_id"].tolist()
-    train, test = int(np.flatnonzero(table["fold"] <= 8)[0]), int(np.flatnonzero(table["fold"] == 10)[0])
-    patients[train] = patients[test] = "twice"
-    FakeStore(synthetic_store, monkeypatch, patient_id=patients)
-    with pytest.raises(SplitError, match="1 patients have records in train and in test, for example 'twice'"):
-        EcgDataModule(str(synthetic_store)).split  # noqa: B018
+@pytest.mark.parametrize("kind", [PtbXlDataModule, Code15DataModule, WfdbFolderDataModule, OwnRecordsDataModule])
+def test_a_data_module_of_a_source_takes_its_stores_and_refuses_others(kind, tmp_path, made):
+    own = kind(stream_store(tmp_path / "own", 20, kind.source), batch_size=8)
+    assert len(own.train_dataloader()) == 2
+    with pytest.raises(ConfigurationError, match=f"holds records of 'made': {kind.__name__} expects '{kind.source}'"):
+        kind(made)
 
 
-def test_a_store_without_folds_is_split_by_patient_always_in_the_same_way(synthetic_store, monkeypatch):
-    rows = len(RecordStore(synthetic_store))
-    FakeStore(synthetic_store, monkeypatch, fold=[None] * rows, patient_id=[f"p{i // 2}" for i in range(rows)])
-    one, two = (EcgDataModule(str(synthetic_store)).split for _ in range(2))
-    assert all(np.array_equal(one[part], two[part]) for part in one)
-    assert sum(len(one[part]) for part in ("train", "validation", "test")) == rows
-    assert all(len(one[part]) for part in one)
+@pytest.mark.parametrize(
+    ("kind", "reader"),
+    [(PtbXlDataModule, PtbXlReader), (Code15DataModule, Code15Reader), (WfdbFolderDataModule, WfdbFolderReader)],
+)
+def test_a_data_module_goes_by_the_name_that_the_reader_of_its_source_writes(kind, reader):
+    assert kind.source == reader.source_name
 
 
-def test_folds_for_some_records_only_are_refused(synthetic_store, monkeypatch):
-    rows = len(RecordStore(synthetic_store))
-    FakeStore(synthetic_store, monkeypatch, fold=[None] + [1] * (rows - 1))
-    with pytest.raises(SplitError, match=rf"1 of {rows} records have no fold"):
-        EcgDataModule(str(synthetic_store)).split  # noqa: B018
+def test_the_command_line_knows_all_settings_of_a_data_module(made):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(StoresDataModule, "data")
+    settings = {"store": made, "batch_size": 3, "test_folds": [8], "train_folds": [1, 2]}
+    settings["sampling"] = {"balance": "group", "balance_groups": "age", "age_edges": [50]}
+    given = parser.parse_object({"data": {"class_path": "EcgDataModule", "init_args": settings}})
+    data = parser.instantiate(given).data
+    assert data.sampling == Sampling("group", balance_groups="age", age_edges=(50,))
+    assert data.batch_size == 3
+    assert data.folds == {"train": [1, 2], "validation": [9], "test": [8]}
 
 
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"labels": "superdiagnostc"}, ConfigurationError, "Did you mean 'superdiagnostic'"),
+        ({"labels": "rythms"}, ConfigurationError, "Did you mean 'rhythms'"),
         ({"batch_size": 0}, ConfigurationError, "batch_size is 0"),
         ({"num_workers": -1}, ConfigurationError, "num_workers is -1"),
         ({"test_folds": [9]}, SplitError, "Fold 9 is in validation_folds and in test_folds"),
-        ({"test_folds": [12]}, SplitError, r"No record is in the test folds \[12\]"),
+        ({"test_folds": [12]}, SplitError, r"is in the test folds \[12\]"),
     ],
 )
-def test_settings_that_do_not_fit_the_store_are_refused(synthetic_store, settings, error, message):
+def test_settings_that_do_not_fit_the_store_are_refused(made, settings, error, message):
     with pytest.raises(error, match=message):
-        EcgDataModule(str(synthetic_store), **settings).split  # noqa: B018
+        EcgDataModule(made, **settings).split  # noqa: B018
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path):
