@@ -23,6 +23,7 @@ from typing_extensions import override
 from data_modules.benchmark import benchmark_data
 from data_modules.datamodules import EcgDataModule
 from data_modules.inspection import print_description
+from data_modules.large_store import benchmark_store
 from data_modules.publish import publish
 from data_modules.record_page import record_page
 from data_modules.sources import SOURCES
@@ -104,7 +105,7 @@ def _inspect_arguments(arguments: Sequence[str]) -> dict[str, Any]:
 DATA_VERBS: Final[Mapping[str, Any]] = {
     "prepare": dict(SOURCES),
     "publish": publish,
-    "benchmark": {"data": benchmark_data},
+    "benchmark": {"data": benchmark_data, "store": benchmark_store},
     "synthesize": synthesize,
 }
 """Verbs that are plain functions, or one a subcommand."""
