@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.datamodules import EcgDataModule
-from data_modules.prepare import prepare
+from data_modules.preparing.prepare import prepare
 from data_modules.readers.ptbxl import DATABASE, PtbXlReader
-from data_modules.store import RecordStore
+from data_modules.stores.store import RecordStore
+from data_modules.streaming.datamodules import EcgDataModule
 from ecgfair.ecg import Preprocessing
 from ecgfair.errors import ConfigurationError
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data_modules.store import LEAD_FLAGS, MEASUREMENTS, RecordStore
+from data_modules.stores.store import LEAD_FLAGS, MEASUREMENTS, RecordStore
 from ecgfair.ecg import FEMALE, MALE
 from ecgfair.errors import ConfigurationError, did_you_mean
 

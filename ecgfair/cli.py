@@ -21,13 +21,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 from data_modules.benchmark import benchmark_data
-from data_modules.datamodules import EcgDataModule
 from data_modules.inspection import print_description
 from data_modules.large_store import benchmark_store
-from data_modules.publish import publish
+from data_modules.preparing.sources import SOURCES
 from data_modules.record_page import record_page
-from data_modules.sources import SOURCES
-from data_modules.store import RecordStore
+from data_modules.stores.publish import publish
+from data_modules.stores.store import RecordStore
+from data_modules.streaming.datamodules import EcgDataModule
 from data_modules.synthetic import synthesize
 from ecgfair.callbacks import BEST, EpochLine
 from ecgfair.ecg import AttributeStatistics, Preprocessing

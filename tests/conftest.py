@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from data_modules.prepare import prepare
+from data_modules.preparing.prepare import prepare
 from data_modules.readers.ptbxl import PtbXlReader
 from data_modules.synthetic import synthesize
 from ecgfair.ecg import Preprocessing

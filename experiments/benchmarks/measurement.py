@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import mannwhitneyu
 
-from data_modules.measurement import Measurement, measure, measure_batch
+from data_modules.measuring.measurement import Measurement, measure, measure_batch
 from ecgfair.ecg import LEADS
 
 RATE = 100

@@ -17,8 +17,8 @@ import pandas as pd
 import wfdb
 from sklearn.metrics import roc_auc_score
 
-from data_modules.beats import find_beats
-from data_modules.quality import assess
+from data_modules.measuring.beats import find_beats
+from data_modules.measuring.quality import assess
 
 FLAGS = ("flat", "saturated", "interrupted", "invalid")
 

@@ -9,7 +9,7 @@ import pytest
 
 from data_modules.benchmark import measure_speeds, print_speeds
 from data_modules.large_store import make_sparse_store, read_apart
-from data_modules.store import RecordStore
+from data_modules.stores.store import RecordStore
 
 
 def test_every_way_is_timed_over_the_same_records(

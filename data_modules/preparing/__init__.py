@@ -1,0 +1,1 @@
+"""From a reader to a RecordStore: conditioning, measuring and writing, in parallel and resumable."""

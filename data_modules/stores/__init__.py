@@ -1,0 +1,1 @@
+"""RecordStore, its writer, and where its files lie."""

@@ -1,0 +1,1 @@
+"""From stores to batches: splits, samplers, data modules."""

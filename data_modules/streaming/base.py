@@ -1,0 +1,280 @@
+"""What all data modules share: parts made of folds, statistics of the training records, loaders, and going on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from data_modules.stores.store import RecordStore
+from data_modules.streaming.balancing import Sampling
+from data_modules.streaming.datasets import StoreDataset, StoreRecords, finish
+from data_modules.streaming.sampling import UnpaddedDistributedSampler
+from data_modules.streaming.splits import check_folds, record_folds
+from data_modules.streaming.training_sampler import TrainingLoader, TrainingSampler
+from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN, AttributeStatistics, EcgBatch, Preprocessing
+from ecgfair.errors import ConfigurationError
+
+
+class StoresDataModule(LightningDataModule):
+    """Streams one RecordStore, or several in a row, split by folds.
+
+    Model and callbacks learn what they need of the data (labels, prevalences, preprocessing, statistics) from the
+    properties of this class, which the command line links, so that nothing is typed twice.
+
+    Test records are read by ``test`` alone: ``predict`` covers all others. A checkpoint holds where its epoch stood,
+    and a run that goes on from it trains on the rest of that epoch's records in the order they would have come in.
+
+    Args:
+        stores: The stores; all have one Preprocessing.
+        label_names: Names of the labels.
+        labels: (records, C) uint8 of each store.
+        train_folds: Folds trained on, 1 to 8 if None.
+        validation_folds: Folds that choose the checkpoint, 9 if None.
+        test_folds: Folds that only ``test`` reads, 10 if None. A store without folds is split by patient into ten.
+        batch_size: Records a batch and process.
+        num_workers: Processes that load batches; 0 loads in the training process.
+        max_beats: R peaks kept a record.
+        seed: Of the shuffling.
+        sampling: How training records are drawn; each once an epoch if None.
+
+    Raises:
+        StoreError: A store is missing or damaged.
+        SplitError: Two parts share a fold.
+        ConfigurationError: A setting can't work.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[RecordStore],
+        label_names: list[str],
+        labels: Sequence[NDArray[np.uint8]],
+        train_folds: list[int] | None = None,
+        validation_folds: list[int] | None = None,
+        test_folds: list[int] | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        max_beats: int = 40,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise ConfigurationError(f"data.{name} is {value}: expected {least} or more.")
+        self.stores = list(stores)
+        self.label_names = label_names
+        self.folds = {
+            "train": [1, 2, 3, 4, 5, 6, 7, 8] if train_folds is None else train_folds,
+            "validation": [9] if validation_folds is None else validation_folds,
+            "test": [10] if test_folds is None else test_folds,
+        }
+        check_folds(self.folds)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.max_beats = max_beats
+        self.seed = seed
+        self.sampling = sampling or Sampling()
+        self._labels = list(labels)
+        self._sampler: TrainingSampler | None = None
+        self._stopped: dict[str, Any] = {}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the signals were prepared."""
+        return self.stores[0].preprocessing
+
+    @cached_property
+    def record_folds(self) -> list[NDArray[np.int8]]:
+        """(records,) fold of each record, a store.
+
+        Raises:
+            SplitError: See ``splits.record_folds``.
+        """
+        return [record_folds(store, self.folds) for store in self.stores]
+
+    @cached_property
+    def split(self) -> dict[str, NDArray[np.int64]]:
+        """Positions in all stores together of the records of ``train``, ``validation``, ``test`` and ``predict``.
+
+        Raises:
+            SplitError: A part has no record of a store, or a patient is in two parts.
+        """
+        fold = np.concatenate(self.record_folds)
+        split = {part: np.flatnonzero(np.isin(fold, numbers)) for part, numbers in self.folds.items()}
+        split["predict"] = np.flatnonzero(~np.isin(fold, self.folds["test"]))
+        return split
+
+    @cached_property
+    def label_prevalence(self) -> list[float]:
+        """Share of the training records positive, a label."""
+        trained = self._in_training()
+        positives = sum(
+            labels[own].sum(axis=0, dtype=np.int64) for labels, own in zip(self._labels, trained, strict=True)
+        )
+        return [float(share) for share in positives / max(len(self.split["train"]), 1)]
+
+    @cached_property
+    def attribute_statistics(self) -> AttributeStatistics:
+        """Mean and standard deviation of each attribute over the training records that have it."""
+        mean, std = [], []
+        for column in range(len(ATTRIBUTES)):
+            values = self._of_training([records.attributes[:, column] for records in self._records])
+            known = values[~np.isnan(values)]
+            is_scaled = column != SEX_COLUMN and len(known) > 0
+            mean.append(float(known.mean(dtype=np.float64)) if is_scaled else 0.0)
+            std.append((float(known.std(dtype=np.float64)) if is_scaled else 1.0) or 1.0)
+        return AttributeStatistics(tuple(mean), tuple(std))
+
+    @property
+    def training_data(self) -> str:
+        """Fingerprint of the training data: the stores' and the folds trained on."""
+        folds = ",".join(map(str, sorted(self.folds["train"])))
+        return f"{'+'.join(store.fingerprint for store in self.stores)}:folds {folds}"
+
+    def records(self, index: NDArray[np.int64]) -> pd.DataFrame:
+        """Return ids, fold and demographics of the records at these positions, a row each in the same order."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> DataLoader[EcgBatch]:
+        """Return the loader of the training records, in a new order every epoch, see ``TrainingSampler``."""
+        dataset = self._dataset("train")
+        replicas, rank = self._processes()
+        self._sampler = TrainingSampler(
+            dataset,
+            replicas,
+            rank,
+            seed=self.seed,
+            weights=self._training_weights(),
+            shards=self._of_training(self._shards()) if self.sampling.window else None,
+            window=self.sampling.window,
+        )
+        return TrainingLoader(dataset, self._sampler, self._go_on, **self._loader_settings())
+
+    def val_dataloader(self) -> DataLoader[EcgBatch]:
+        """Return the loader of the validation records, each exactly once."""
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> DataLoader[EcgBatch]:
+        """Return the loader of the test records, each exactly once."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[EcgBatch]:
+        """Return the loader of all records but the test records, each exactly once."""
+        return self._evaluation_loader("predict")
+
+    def on_after_batch_transfer(self, batch: EcgBatch, dataloader_idx: int) -> EcgBatch:  # Lightning's signature
+        """Make millivolts of the int16 samples, once they are on the device."""
+        return finish(batch, self.preprocessing)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the epoch stands by the batches trained on, which are fewer than those that workers read."""
+        if self._sampler is None or self.trainer is None:
+            return {}
+        # Lightning counts a batch as processed once its step is done, and goes on behind the last one processed.
+        processed = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
+        state = {**self._sampler.state_dict(), "seen": self._seen(processed)}
+        return {"sampler": state, "training_data": self.training_data}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep where the epoch stood, for when training goes on; nothing else needs it."""
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._stopped = state_dict
+
+    def _go_on(self) -> None:
+        """Set the sampler to where Lightning counts on in this epoch, at its start or after a checkpoint.
+
+        Raises:
+            ConfigurationError: The rest of the epoch that stopped is not to be had.
+        """
+        if self._sampler is None or self.trainer is None:
+            return
+        stopped, self._stopped = self._stopped, {}
+        done = self.trainer.fit_loop.batch_idx + 1
+        self._sampler.seen = self._seen(done)
+        if done == 0 or not stopped:
+            return
+        if stopped["training_data"] != self.training_data:
+            raise ConfigurationError(
+                "The epoch can't go on where it stopped, because the training data have changed. Go on with the same "
+                "stores and folds, or from the end of an epoch."
+            )
+        self._sampler.load_state_dict(stopped["sampler"])
+        if self._sampler.seen != self._seen(done):
+            raise ConfigurationError(
+                f"The epoch stopped after {self._sampler.seen} records in {done} steps, which "
+                f"{self._sampler.num_replicas} processes with batches of {self.batch_size} do not come to: expected "
+                "the same product of processes and batch_size. Set batch_size so, or go on from the end of an epoch."
+            )
+
+    def _seen(self, batches: int) -> int:
+        """Return how many records of the epoch all processes together have had after so many batches each."""
+        sampler = self._sampler
+        assert sampler is not None  # noqa: S101  # both callers have looked
+        return min(batches * self.batch_size * sampler.num_replicas, sampler.total_size)
+
+    def _training_weights(self) -> NDArray[np.float64] | None:
+        """Return how often to draw each training record; None for each once."""
+        if self.sampling.balance == "none":
+            return None
+        return self.sampling.weights(
+            self._of_training(self._labels), self._of_training([records.attributes for records in self._records])
+        )
+
+    def _shards(self) -> list[NDArray[np.int32]]:
+        """Return the file of signals that each record is in, numbered through all stores."""
+        shards, first = [], 0
+        for store in self.stores:
+            rows = np.diff(store.shard_starts)
+            shards.append(np.repeat(np.arange(first, first + len(rows), dtype=np.int32), rows))
+            first += len(rows)
+        return shards
+
+    def _in_training(self) -> list[NDArray[np.bool_]]:
+        """Return which records are trained on, a mask a store."""
+        return [np.isin(fold, self.folds["train"]) for fold in self.record_folds]
+
+    def _of_training(self, columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the rows of the training records, of columns that are given a store each."""
+        return np.concatenate([column[own] for column, own in zip(columns, self._in_training(), strict=True)])
+
+    @cached_property
+    def _records(self) -> list[StoreRecords]:
+        return [
+            StoreRecords(store, labels, self.max_beats) for store, labels in zip(self.stores, self._labels, strict=True)
+        ]
+
+    def _dataset(self, part: str) -> StoreDataset:
+        return StoreDataset(self._records, self.split[part], self.attribute_statistics)
+
+    def _evaluation_loader(self, part: str) -> DataLoader[EcgBatch]:
+        dataset = self._dataset(part)
+        sampler = UnpaddedDistributedSampler(dataset, *self._processes())
+        return DataLoader(dataset, sampler=sampler, **self._loader_settings())
+
+    def _loader_settings(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "collate_fn": _as_is,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.num_workers > 0,
+        }
+
+    def _processes(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 1, 0
+        return self.trainer.world_size, self.trainer.global_rank
+
+
+def _as_is(batch: Any) -> Any:
+    """Stand in for a collate function: a batch is gathered whole, there is nothing to put together."""
+    return batch

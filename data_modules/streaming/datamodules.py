@@ -1,0 +1,83 @@
+"""EcgDataModule: streams one RecordStore of any source; and one by name for each source, which checks that it is it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_modules.stores.store import RecordStore
+from data_modules.streaming.base import StoresDataModule
+from ecgfair.errors import ConfigurationError
+
+RECORD_COLUMNS = ("record_id", "patient_id", "age", "sex")
+
+
+class EcgDataModule(StoresDataModule):
+    """Streams a RecordStore, split by folds.
+
+    Args:
+        store: Folder or URI of the RecordStore, as ``python -m ecgfair prepare`` writes it.
+        labels: Name of a label set of the store. If None, the usual one of its source, else its first one; a store
+            without label sets has no labels, which is enough for stage 1.
+        min_likelihood: Least likelihood in percent of a label to count as positive. A likelihood of 0 is unknown, as
+            that of nearly all statements of PTB-XL on form and rhythm, and always counts.
+        **settings: See ``StoresDataModule``.
+
+    Raises:
+        StoreError: The store is missing or damaged.
+        ConfigurationError: The store has no such label set, is of another source, or a setting can't work.
+    """
+
+    source: ClassVar[str | None] = None
+    """``RecordStore.source_name`` of the stores it streams; any if None."""
+    usual_labels: ClassVar[str] = "superdiagnostic"
+
+    def __init__(self, store: str, labels: str | None = None, min_likelihood: float = 0.0, **settings: Any) -> None:
+        self.store = RecordStore(store)
+        if self.source not in (None, self.store.source_name):
+            raise ConfigurationError(
+                f"{store} holds records of {self.store.source_name!r}: {type(self).__name__} expects {self.source!r}. "
+                "Choose the data module of that source, or EcgDataModule for any."
+            )
+        label_sets = self.store.label_sets
+        chosen = labels or (self.usual_labels if self.usual_labels in label_sets else next(iter(label_sets), None))
+        if chosen is None:
+            names, values = list[str](), np.zeros((len(self.store), 0), dtype=np.uint8)
+        else:
+            names, values = self.store.labels(chosen, min_likelihood)
+        super().__init__([self.store], names, [values], **settings)
+
+    def records(self, index: NDArray[np.int64]) -> pd.DataFrame:
+        """Return ids, fold and demographics of the records at these positions, a row each in the same order."""
+        table = cast("pd.DataFrame", self.store.columns(RECORD_COLUMNS).take(index).to_pandas())
+        table.insert(2, "fold", self.record_folds[0][index])
+        return table
+
+
+class PtbXlDataModule(EcgDataModule):
+    """Streams a store of PTB-XL: superdiagnostic labels and the folds of its authors, if not told otherwise."""
+
+    source = "PTB-XL"
+
+
+class Code15DataModule(EcgDataModule):
+    """Streams a store of CODE-15 %: its six abnormalities, if not told otherwise, split by patient into ten folds."""
+
+    source = "CODE-15 %"
+    usual_labels = "abnormalities"
+
+
+class WfdbFolderDataModule(EcgDataModule):
+    """Streams a store of WFDB records as the PhysioNet challenges ship them: the labels that those scored."""
+
+    source = "WFDB folder"
+    usual_labels = "scored"
+
+
+class OwnRecordsDataModule(EcgDataModule):
+    """Streams a store of one's own records: the first label set and the folds that its table names, or none."""
+
+    source = "own records"
