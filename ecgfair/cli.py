@@ -27,7 +27,8 @@ from data_modules.preparing.sources import SOURCES
 from data_modules.record_page import record_page
 from data_modules.stores.publish import publish
 from data_modules.stores.store import RecordStore
-from data_modules.streaming.datamodules import EcgDataModule
+from data_modules.streaming import datamodules, mixture  # noqa: F401  # so that their classes have short names
+from data_modules.streaming.base import StoresDataModule
 from data_modules.synthetic import synthesize
 from ecgfair.callbacks import BEST, EpochLine
 from ecgfair.ecg import AttributeStatistics, Preprocessing
@@ -147,7 +148,7 @@ class ExperimentCLI(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         super().__init__(
             EcgModule,
-            EcgDataModule,
+            StoresDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             # The stages build their own, see `training.base.Optimisation`.

@@ -172,7 +172,8 @@ class EcgBatch(TypedDict):
     """(B, leads, time) float32 millivolts, 0 where nothing was recorded. On its way to the device it is int16, see
     ``Preprocessing.scale``."""
     recorded: Tensor
-    """(B, leads, time) bool; False in a missing lead, in padding and where a sample was not a number."""
+    """(B, leads, time) bool; False in a missing lead, in padding and where a sample was not a number. On its way to the
+    device it is (B, 1, 1) where all samples of the batch were recorded."""
     beats: Tensor
     """(B, K) int64 sample index of each R peak, padded with -1."""
     attributes: Tensor

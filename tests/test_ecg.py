@@ -7,7 +7,10 @@ from ecgfair.errors import ConfigurationError, PreprocessingMismatchError
 
 
 def test_a_preprocessing_survives_json():
-    for preprocessing in (Preprocessing(), Preprocessing(("I", "II"), 500, 5000, (0.5, 40.0), 0.005)):
+    for preprocessing in (
+        Preprocessing(),
+        Preprocessing(("I", "II"), 500, 5000, (0.5, 40.0), "center", "reject", 0.005),
+    ):
         assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
 
 
@@ -25,6 +28,8 @@ def test_lists_as_yaml_has_them_make_an_equal_preprocessing():
         ({"scale": 0.0}, "scale is 0.0"),
         ({"band_pass": (0.5, 60.0)}, "half the sampling rate"),
         ({"band_pass": (40.0, 0.5)}, "low < high"),
+        ({"crop": "end"}, "crop is 'end': expected start, center or reject"),
+        ({"pad": "zero"}, "pad is 'zero': expected start, center or reject"),
     ],
 )
 def test_an_impossible_preprocessing_is_refused_by_field(wrong, message):

@@ -18,15 +18,18 @@ def stage(config: Path) -> str:
     return yaml.safe_load(config.read_text())["model"]["class_path"]
 
 
-def run(config: Path, folder: Path, store: Path, verb: str = "fit", *more: str) -> int:
-    flags = ["--run", str(folder), "--data.init_args.store", str(store), "--data.init_args.batch_size=8", *TINY]
+def run(config: Path, folder: Path, stores: list[Path], verb: str = "fit", *more: str) -> int:
+    is_mixture = "stores" in yaml.safe_load(config.read_text())["data"]["init_args"]
+    data = ["stores", f"[{', '.join(map(str, stores))}]"] if is_mixture else ["store", str(stores[0])]
+    flags = ["--run", str(folder), f"--data.init_args.{data[0]}", data[1], "--data.init_args.batch_size=8", *TINY]
     return main([verb, "--config", str(config), *flags, *more])
 
 
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: str(path.relative_to("experiments")))
 def test_every_shipped_experiment_runs(config, tmp_path, request):
     is_real = config.parent.name != "smoke"
-    store = request.getfixturevalue("ptbxl_store" if is_real else "synthetic_store")
+    names = ["ptbxl_store", "synthetic_store"] if is_real else ["synthetic_store"]
+    store = [request.getfixturevalue(name) for name in names]
     pretrain = tmp_path / "pretrain"
     assert run(config.with_name("pretrain.yaml"), pretrain, store) == 0
     if stage(config) == "PretrainModule":
@@ -43,6 +46,6 @@ def test_every_shipped_experiment_runs(config, tmp_path, request):
 def test_the_second_stage_names_the_encoder_of_the_first_and_the_same_store(config):
     settings = yaml.safe_load(config.read_text())
     first = yaml.safe_load(config.with_name("pretrain.yaml").read_text())
-    assert settings["data"]["init_args"]["store"] == first["data"]["init_args"]["store"]
+    assert settings["data"]["init_args"].get("store") == first["data"]["init_args"].get("store")
     if settings["model"]["class_path"] == "FinetuneModule":
         assert settings["model"]["init_args"]["encoder"] == f"{first['run']}/encoder"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,25 @@ _PART: Final = ".part"
 _WAIT_SECONDS: Final = 0.05
 _UNITS: Final = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS: Final = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+
+
+class OpenFile:
+    """A file held open for reading until nothing refers to it any more; removed meanwhile, it can still be read.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        descriptor: Of the operating system.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def map(self) -> mmap:
+        """Map it into memory; ValueError if it is empty."""
+        return mmap(self.descriptor, 0, access=ACCESS_READ)
 
 
 @dataclass(frozen=True)
@@ -82,8 +102,8 @@ class ShardCache:
         self._folder = settings.folder
         self._limit = settings.limit
 
-    def open(self, key: str, size: int, fetch: Callable[[Path], None]) -> mmap:
-        """Map a file, fetched first if it is not here.
+    def open(self, key: str, size: int, fetch: Callable[[Path], None]) -> OpenFile:
+        """Open a file, fetched first if it is not here.
 
         Args:
             key: SHA-256 of the content, in hexadecimal.
@@ -118,7 +138,7 @@ class ShardCache:
                 return False
         return True
 
-    def _fetched(self, key: str, size: int, fetch: Callable[[Path], None]) -> mmap:
+    def _fetched(self, key: str, size: int, fetch: Callable[[Path], None]) -> OpenFile:
         part = self._folder / f"{key}{_PART}"
         with self._using():
             lock = self._lock(key).acquire()
@@ -133,13 +153,13 @@ class ShardCache:
                         os.fsync(file.fileno())  # a file of the right size must not turn to zeros by a power cut
                 with self._using(), self._whole_folder():
                     part.rename(self._folder / key)
-                    # Mapped under the lock, since another process may remove it right after.
-                    return map_file(self._folder / key)
+                    # Opened under the lock, since another process may remove it right after.
+                    return OpenFile(self._folder / key)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
 
-    def _reserve(self, part: Path, key: str, size: int) -> mmap | None:
+    def _reserve(self, part: Path, key: str, size: int) -> OpenFile | None:
         """Make ``part`` a file of ``size`` zeros once there is room, or return the whole file if it has come to be."""
         while True:
             with self._using(), self._whole_folder():
@@ -153,12 +173,12 @@ class ShardCache:
                     return None
             time.sleep(_WAIT_SECONDS)
 
-    def _found(self, key: str, size: int) -> mmap | None:
+    def _found(self, key: str, size: int) -> OpenFile | None:
         path = self._folder / key
         try:
             if path.stat().st_size == size:
                 os.utime(path)
-                return map_file(path)
+                return OpenFile(path)
         except FileNotFoundError:
             return None
         path.unlink()
@@ -203,12 +223,6 @@ class ShardCache:
                 f"The cache folder {self._folder} can't be used ({error}): make room there, or set {FOLDER_VARIABLE} "
                 "to another folder."
             ) from error
-
-
-def map_file(path: Path) -> mmap:
-    """Map a file into memory, read-only; ValueError if it is empty."""
-    with path.open("rb") as file:
-        return mmap(file.fileno(), 0, access=ACCESS_READ)
 
 
 def _stripe(key: str) -> str:

@@ -1,4 +1,4 @@
-"""RecordStore: prepared records in a folder, read by memory mapping; ``store_writer`` makes one, whole or not at all.
+"""RecordStore: prepared records in a folder, read at random; ``store_writer`` makes one, whole or not at all.
 
 A store holds ``manifest.json`` (preprocessing, label sets, counts, size and checksum of every other file),
 ``records.parquet`` (one row a record, in store order), ``rejected.parquet`` (what was left out, and why) and
@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_modules.stores.shard import MAPPED_BYTES, Shard
 from data_modules.stores.store_files import MANIFEST, StoreFiles, store_files
 from ecgfair.ecg import Preprocessing
 from ecgfair.errors import ConfigurationError, StoreError, did_you_mean
@@ -66,11 +67,8 @@ REJECTED_SCHEMA: Final = pa.schema(
     [pa.field("record_id", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)]
 )
 
-_MOST_MAPPED: Final = 400
-"""Files of signals mapped at a time: each takes one of the 1,024 files that a process may commonly open."""
-
-_MOST_TOUCHED: Final = 256 << 20
-"""Bytes read through the maps until their pages are given back."""
+_MOST_OPEN: Final = 400
+"""Files of signals open at a time, of the 1,024 files that a process may commonly open."""
 
 _MANIFEST_TYPES: Final = {
     "format_version": int,
@@ -114,12 +112,10 @@ class RecordStore:
         self.label_sets: dict[str, dict[str, list[str]]] = self.manifest["label_sets"]
         ends = np.cumsum([shard["rows"] for shard in self.manifest["shards"]], dtype=np.int64)
         self._starts = np.concatenate(([0], ends)).astype(np.int64)
-        self._shards: OrderedDict[int, tuple[mmap.mmap, NDArray[np.int16]]] = OrderedDict()
-        self._touched = 0
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
         self._records: pa.Table | None = None
         self._check_files()
-        stored = sum(self.manifest["files"][shard["file"]]["bytes"] for shard in self.manifest["shards"])
-        self._exceeds_memory = stored > _memory() / 2
+        self._bytes = sum(self.manifest["files"][shard["file"]]["bytes"] for shard in self.manifest["shards"])
 
     def __reduce__(self) -> tuple[Callable[..., RecordStore], tuple[str | Path]]:
         return RecordStore, (self._given,)
@@ -175,8 +171,14 @@ class RecordStore:
         content = {name: value for name, value in self.manifest.items() if name != "ecgfair_version"}
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
+    def column_parts(self, name: str) -> Iterator[pa.Array]:
+        """Yield one column of the table of records part by part, for what would be too much at once."""
+        with self._parquet(RECORDS) as file:
+            for batch in file.iter_batches(columns=[name], use_threads=False):
+                yield batch.column(0)
+
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Copy records out of the mapped files, one indexing operation a shard.
+        """Copy records out of the files of signals.
 
         Args:
             indices: (B,) positions in the store, in any order, repeated or not.
@@ -194,23 +196,19 @@ class RecordStore:
                 f"Positions {indices.min()} to {indices.max()} asked of {self.location}, "
                 f"which has 0 to {len(self) - 1}."
             )
-        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        numbers = np.searchsorted(self._starts, indices, side="right") - 1
+        rows = indices - self._starts[numbers]
         signals = np.empty((indices.size, len(self.preprocessing.leads), self.preprocessing.length), dtype=np.int16)
-        self._touched += signals.nbytes
-        if self._touched > _MOST_TOUCHED:
-            self._forget()
-        present = np.unique(shards)
-        for shard in present.tolist():
-            rows = slice(None) if present.size == 1 else np.flatnonzero(shards == shard)
-            within = indices[rows] - self._starts[shard]
-            mapped = self._shard(shard)
-            if self._exceeds_memory:
-                self._announce(shard, within)
-            if present.size == 1:
-                # Into its place at once: through a copy it takes twice as long. No position is clipped, see above.
-                np.take(mapped, within, axis=0, out=signals, mode="clip")
+        shards = {number: self._shard(number) for number in np.unique(numbers).tolist()}
+        try:
+            if len(shards) == 1:
+                shards.popitem()[1].take(rows, signals)
             else:
-                signals[rows] = mapped[within]
+                # A record at a time into its place is one copy; gathered by file and then put in order it would be two.
+                for place, (number, row) in enumerate(zip(numbers.tolist(), rows.tolist(), strict=True)):
+                    shards[number].read(row, signals[place])
+        except OSError as error:
+            raise StoreError(f"{self.location}: signals can't be read ({error}): copy the store again.") from error
         return signals
 
     def labels(self, label_set: str, min_likelihood: float = 0.0) -> tuple[list[str], NDArray[np.uint8]]:
@@ -279,36 +277,39 @@ class RecordStore:
                 )
 
     def _read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        mapped = self.files.open(name, self.manifest["files"][name])
+        with self._parquet(name) as file:
+            # Threads would each keep memory of their own for what they read.
+            return file.read(columns, use_threads=False)
+
+    @contextmanager
+    def _parquet(self, name: str) -> Iterator[pq.ParquetFile]:
         try:
-            return pq.ParquetFile(pa.BufferReader(pa.py_buffer(mapped))).read(columns)
-        except (pa.ArrowInvalid, OSError) as error:
+            mapped = self.files.open(name, self.manifest["files"][name]).map()
+            yield pq.ParquetFile(pa.BufferReader(pa.py_buffer(mapped)))
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise StoreError(f"{self.location}/{name} can't be read ({error}): prepare the store again.") from error
 
-    def _shard(self, number: int) -> NDArray[np.int16]:
-        """Map a shard at its first use; (rows, leads, time), read-only. The one unused for longest is let go."""
-        shard = self.manifest["shards"][number]
-        name, entry = shard["file"], self.manifest["files"][shard["file"]]
+    def _shard(self, number: int) -> Shard:
+        """Open a file of signals at its first use. The one unused for longest is let go."""
+        described = self.manifest["shards"][number]
+        name, entry = described["file"], self.manifest["files"][described["file"]]
         if number in self._shards and self.files.keeps(entry, use=True):
             self._shards.move_to_end(number)
-            return self._shards[number][1]
-        shape = (shard["rows"], len(self.preprocessing.leads), self.preprocessing.length)
-        mapped = self.files.open(name, entry)
+            return self._shards[number]
+        shape = (described["rows"], len(self.preprocessing.leads), self.preprocessing.length)
+        file = self.files.open(name, entry)
         try:
-            batch = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).get_batch(0)
-            signals: NDArray[np.int16] = batch.column("signal").flatten().to_numpy().reshape(shape)
+            shard = Shard(
+                file, shape, is_mapped=self._bytes <= MAPPED_BYTES, is_random=self._bytes > _physical_memory() / 2
+            )
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise StoreError(
                 f"{self.location}/{name} can't be read as {shape} signals ({error}): prepare the store again."
             ) from error
         self._shards.pop(number, None)
         self._let_go()
-        self._shards[number] = (mapped, signals)
-        if self._exceeds_memory:
-            # Around a record drawn at random there is none of the batch: what the system would read ahead, megabytes on
-            # some disks, would push out what is wanted. A smaller store is in the system's cache after an epoch.
-            _advise(mapped, "MADV_RANDOM")
-        return signals
+        self._shards[number] = shard
+        return shard
 
     def _let_go(self) -> None:
         """Close what the cache no longer keeps, and the one unused for longest where too many are open."""
@@ -316,36 +317,11 @@ class RecordStore:
         for number in list(self._shards):
             if not self.files.keeps(files[self.manifest["shards"][number]["file"]], use=False):
                 del self._shards[number]
-        while len(self._shards) >= _MOST_MAPPED:
+        while len(self._shards) >= _MOST_OPEN:
             self._shards.popitem(last=False)
 
-    def _announce(self, number: int, rows: NDArray[np.int64]) -> None:
-        """Have the system read a batch's records at once, each whole, rather than page by page as they are touched."""
-        mapped, signals = self._shards[number]
-        # The body's place in its file: the records lie in one piece between the Arrow header and footer.
-        begin = signals.ctypes.data - np.frombuffer(mapped, dtype=np.uint8).ctypes.data
-        size = signals[0].nbytes
-        for row in rows.tolist():
-            start = (begin + row * size) // mmap.PAGESIZE * mmap.PAGESIZE
-            _advise(mapped, "MADV_WILLNEED", start, begin + (row + 1) * size - start)
 
-    def _forget(self) -> None:
-        """Give the pages read so far back to the system, or an epoch would hold the whole store in memory.
-
-        They stay in the system's cache of files as long as there is room, but no longer count as this process's.
-        """
-        self._touched = 0
-        for mapped, _ in self._shards.values():
-            _advise(mapped, "MADV_DONTNEED")
-
-
-def _advise(mapped: mmap.mmap, advice: str, *span: int) -> None:
-    """Tell the system how a file will be used, where it takes such advice."""
-    if hasattr(mmap, advice):
-        mapped.madvise(getattr(mmap, advice), *span)
-
-
-def _memory() -> float:
+def _physical_memory() -> float:
     """Return the machine's memory in bytes; infinite where it is not told."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
-from mmap import mmap
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from urllib.request import url2pathname
 import pyarrow as pa
 
 from data_modules.stores.remote_folder import RemoteFolder, Uri, connect
-from data_modules.stores.shard_cache import CacheSettings, ShardCache, map_file
+from data_modules.stores.shard_cache import CacheSettings, OpenFile, ShardCache
 from ecgfair.errors import StoreError
 
 MANIFEST: Final = "manifest.json"
@@ -65,8 +64,8 @@ class StoreFiles(Protocol):
             StoreError: It can't be read.
         """
 
-    def open(self, name: str, entry: Entry) -> mmap:
-        """Map a file into memory, fetched first if it lies elsewhere and compared with its entry.
+    def open(self, name: str, entry: Entry) -> OpenFile:
+        """Open a file, fetched first if it lies elsewhere and compared with its entry.
 
         Raises:
             StoreError: It is missing, damaged, or can't be fetched.
@@ -75,8 +74,8 @@ class StoreFiles(Protocol):
     def keeps(self, entry: Entry, *, use: bool) -> bool:
         """Tell whether a file that was opened is still kept; with ``use``, it also counts as used now.
 
-        A mapping holds a removed file on the disk. Who keeps mappings lets go of those that are no longer kept, or
-        the cache outgrows its bound. Always true of a local store.
+        An open file stays on the disk when it is removed. Who keeps files open lets go of those that are no longer
+        kept, or the cache outgrows its bound. Always true of a local store.
         """
 
 
@@ -148,11 +147,11 @@ class LocalFiles:
         except OSError as error:
             raise StoreError(f"{self.folder / name} can't be read: {error}.") from error
 
-    def open(self, name: str, entry: Entry) -> mmap:
-        """Map a file where it lies; its size was compared as the store was opened."""
+    def open(self, name: str, entry: Entry) -> OpenFile:
+        """Open a file where it lies; its size was compared as the store was opened."""
         try:
-            return map_file(self.folder / name)
-        except (OSError, ValueError) as error:
+            return OpenFile(self.folder / name)
+        except OSError as error:
             raise StoreError(f"{self.folder / name} can't be read: {error}.") from error
 
     def keeps(self, entry: Entry, *, use: bool) -> bool:
@@ -207,8 +206,8 @@ class RemoteFiles:
 
         return self._retried(name, attempt)
 
-    def open(self, name: str, entry: Entry) -> mmap:
-        """Map the cached copy of a file, fetched and compared first if there is none."""
+    def open(self, name: str, entry: Entry) -> OpenFile:
+        """Open the cached copy of a file, fetched and compared first if there is none."""
         key, size = str(entry.get("sha256")), entry.get("bytes")
         if not re.fullmatch("[0-9a-f]{64}", key) or not isinstance(size, int) or size < 1:
             raise StoreError(f"{self._file(MANIFEST)} is damaged: size or SHA-256 of {name} are none.")

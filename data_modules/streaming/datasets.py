@@ -143,16 +143,12 @@ class StoreDataset(Dataset[EcgBatch]):
 
 def _all_beats(store: RecordStore) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.int64]]:
     """Return the R peaks of all records one after the other, and (records + 1,) where those of each begin."""
-    column = store.columns(["beats"])["beats"]
-    starts = np.zeros(len(store) + 1, dtype=np.int64)
-    np.cumsum(pc.list_value_length(column).fill_null(0).to_numpy(), out=starts[1:])
-    beats = np.empty(starts[-1], dtype=np.min_scalar_type(store.preprocessing.length))
-    filled = 0
-    for chunk in column.chunks:  # combined they would be in memory twice
-        values = chunk.flatten().to_numpy()
-        beats[filled : filled + len(values)] = values
-        filled += len(values)
-    return beats, starts
+    kind = np.min_scalar_type(store.preprocessing.length)
+    beats, counts = [np.zeros(0, dtype=kind)], [np.zeros(1, dtype=np.int64)]
+    for part in store.column_parts("beats"):  # as a whole it takes several times what is kept
+        beats.append(part.flatten().to_numpy().astype(kind))
+        counts.append(pc.list_value_length(part).fill_null(0).to_numpy(zero_copy_only=False))
+    return np.concatenate(beats), np.cumsum(np.concatenate(counts))
 
 
 def finish(batch: EcgBatch, preprocessing: Preprocessing) -> EcgBatch:

@@ -89,7 +89,7 @@ class PredictionTable(Callback):
         if not isinstance(source, RecordSource):
             raise ConfigurationError(
                 f"PredictionTable asks the data module for the ids of its records; {type(source).__name__} has no "
-                "records(index). Expected an EcgDataModule."
+                "records(index). Expected a data module of ecgfair."
             )
         names, _ = label_description(pl_module)
         table = source.records(records["index"].numpy()).reset_index(drop=True)

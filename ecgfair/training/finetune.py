@@ -63,10 +63,15 @@ class FinetuneModule(EcgModule):
         optimisation: Optimisation | None = None,
     ) -> None:
         super().__init__(preprocessing, optimisation or Optimisation())
-        if len(label_names) != len(label_prevalence) or not label_names:
+        if not label_names:
+            raise ConfigurationError(
+                "The data have no labels: stage 2 needs a label set. Prepare the store from a source that has one, or "
+                "name one by data.init_args.labels."
+            )
+        if len(label_names) != len(label_prevalence):
             raise ConfigurationError(
                 f"There are {len(label_names)} label names and {len(label_prevalence)} prevalences: expected one of "
-                "each a label, and at least one label."
+                "each a label."
             )
         if attribute_weight < 0:
             raise ConfigurationError(f"attribute_weight is {attribute_weight}: expected 0 or more.")

@@ -46,8 +46,7 @@ class Source:
             assert path.stat().st_size == size
             fill(path, data)
 
-        with self.cache.open(key(data), size, fetch) as mapped:
-            return bytes(mapped)
+        return bytes(self.cache.open(key(data), size, fetch).map())
 
 
 @pytest.fixture
@@ -97,12 +96,12 @@ def test_a_file_that_is_said_to_be_in_use_counts_as_used(source: Source):
     assert not source.cache.keeps(key(content(2)), use=True)
 
 
-def test_a_mapping_outlives_the_removal_of_its_file(source: Source):
-    mapped = source.cache.open(key(content(1)), 1000, lambda path: fill(path, content(1)))
+def test_an_open_file_outlives_the_removal_of_its_file(source: Source):
+    opened = source.cache.open(key(content(1)), 1000, lambda path: fill(path, content(1)))
     for number in (2, 3, 4):
         source.read(number)
     assert not source.cache.keeps(key(content(1)), use=False)
-    assert bytes(mapped) == content(1)
+    assert bytes(opened.map()) == content(1)
 
 
 def test_a_file_that_can_never_fit_is_an_error_that_says_what_to_set(source: Source):
@@ -171,7 +170,7 @@ def fetch_slowly(folder: Path, log: Path, start: SPAWN.Barrier) -> None:
         fill(path, data)
 
     start.wait(30)
-    assert bytes(ShardCache(CacheSettings(folder, 3500)).open(key(data), 1000, fetch)) == data
+    assert bytes(ShardCache(CacheSettings(folder, 3500)).open(key(data), 1000, fetch).map()) == data
 
 
 def test_processes_that_ask_at_once_fetch_once(folder: Path, tmp_path: Path):

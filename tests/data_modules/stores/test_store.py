@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_modules.stores import store as store_module
 from data_modules.stores.store import RECORDS, REJECTED, RecordStore
 from data_modules.stores.store_files import MANIFEST
 from ecgfair.errors import ConfigurationError, StoreError
@@ -60,6 +62,32 @@ def test_gather_equals_direct_reading_for_random_positions_across_shards(store: 
         gathered = store.gather(indices)
         assert gathered.dtype == np.int16
         assert np.array_equal(gathered, made_signals()[indices])
+
+
+@pytest.mark.parametrize("size", [1, 40])
+def test_a_store_too_large_to_be_mapped_is_read_by_position(
+    store: RecordStore, size: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store_module, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(store_module, "_physical_memory", lambda: 0.0)
+    opened = RecordStore(store.path)
+    for indices in (np.random.default_rng(0).integers(0, 11, size), np.array([4] * size), np.array([8, 10] * size)):
+        assert np.array_equal(opened.gather(indices), made_signals()[indices])
+    assert all(shard._mapped is None for shard in opened._shards.values())
+
+
+def test_a_file_cut_short_while_it_is_open_is_an_error(store: RecordStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store_module, "MAPPED_BYTES", 0)
+    opened = RecordStore(store.path)
+    opened.gather(np.arange(4))
+    os.truncate(store.path / "signals-00000.arrow", 500)
+    with pytest.raises(StoreError, match="signals can't be read"):
+        opened.gather(np.arange(4))
+
+
+def test_a_column_comes_in_parts_that_make_the_whole(store: RecordStore):
+    parts = list(store.column_parts("record_id"))
+    assert [value for part in parts for value in part.to_pylist()] == store.records["record_id"].to_pylist()
 
 
 def test_gather_of_nothing_is_an_empty_batch(store: RecordStore):

@@ -139,7 +139,7 @@ def test_every_kind_of_place_gives_the_same_files(
     files = store_files.store_files(location, cache)
     assert files.read(MANIFEST) == (folder / MANIFEST).read_bytes()
     for name, entry in entries.items():
-        assert bytes(files.open(name, entry)) == (folder / name).read_bytes()
+        assert bytes(files.open(name, entry).map()) == (folder / name).read_bytes()
         assert files.checksum(name) == entry["sha256"]
         assert files.keeps(entry, use=True)
     sizes = files.sizes()
@@ -163,7 +163,7 @@ def test_what_is_not_there_is_told_in_the_same_way(
 def test_a_local_store_is_used_in_place(folder: Path, entries: dict[str, dict[str, Any]], tmp_path: Path):
     files = store_files.store_files(folder, CacheSettings(tmp_path / "cache", 1))
     assert isinstance(files, LocalFiles)
-    assert bytes(files.open("a.arrow", entries["a.arrow"])) == (folder / "a.arrow").read_bytes()
+    assert bytes(files.open("a.arrow", entries["a.arrow"]).map()) == (folder / "a.arrow").read_bytes()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,7 +182,7 @@ def test_a_file_larger_than_a_block_comes_whole(
 ):
     monkeypatch.setattr(remote_folder, "BLOCK", 4096)
     files = store_files.store_files(s3.uri("whole"), cache)
-    assert bytes(files.open("a.arrow", entries["a.arrow"])) == (folder / "a.arrow").read_bytes()
+    assert bytes(files.open("a.arrow", entries["a.arrow"]).map()) == (folder / "a.arrow").read_bytes()
     assert s3.gets == {"a.arrow": 3}
 
 
@@ -229,7 +229,7 @@ def test_a_failure_that_passes_is_tried_again(
     statuses = iter([503, 500])
     s3.fails = lambda _: next(statuses, None)
     files = store_files.store_files(s3.uri("whole"), cache)
-    assert bytes(files.open("a.arrow", entries["a.arrow"])) == (folder / "a.arrow").read_bytes()
+    assert bytes(files.open("a.arrow", entries["a.arrow"]).map()) == (folder / "a.arrow").read_bytes()
 
 
 def test_a_connection_that_is_cut_is_tried_again(
@@ -238,7 +238,7 @@ def test_a_connection_that_is_cut_is_tried_again(
     cut = cut_after(5000)
     web.answer = lambda request: len(web.requests) < 3 and cut(request)
     files = store_files.store_files(web.url, cache)
-    assert bytes(files.open("a.arrow", entries["a.arrow"])) == (folder / "a.arrow").read_bytes()
+    assert bytes(files.open("a.arrow", entries["a.arrow"]).map()) == (folder / "a.arrow").read_bytes()
     assert len(web.requests) == 3
 
 
@@ -338,7 +338,7 @@ def test_files_travel_to_another_process_and_are_fetched_once(
 
 
 def read(files: RemoteFiles, name: str, entry: dict[str, Any]) -> bytes:
-    return bytes(files.open(name, entry))
+    return bytes(files.open(name, entry).map())
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # that threads are running is the point of the test
