@@ -60,15 +60,20 @@ def benchmark_data(
         store: A store of it; without one, it is prepared into a temporary folder.
         batch_size: Records a batch.
         passes: Over the records, a way; the median counts.
-        threads: Of PyTorch.
+        threads: Of PyTorch; 0 leaves it as many as it takes by itself, which suits a machine with nothing else to do.
         seed: Of the order.
     """
-    torch.set_num_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         if store is None:
             store = f"{folder}/store"
             prepare(PtbXlReader(source), store, Preprocessing())
-        print_speeds(measure_speeds(Path(source), store, Path(folder), batch_size, passes, seed), batch_size, threads)
+        print_speeds(
+            measure_speeds(Path(source), store, Path(folder), batch_size, passes, seed),
+            batch_size,
+            torch.get_num_threads(),
+        )
 
 
 def measure_speeds(
@@ -100,7 +105,8 @@ def measure_speeds(
         ways: list[tuple[str, list[NDArray[np.int64]], Callable[[], Iterator[int]]]] = [
             ("training loader: signal, beats, attributes, labels", batches, lambda: _loader(data)),
             ("NumPy memory map, a batch at a time", batches, lambda: _memory_map(mapped, scale, batches)),
-            ("NumPy memory map, DataLoader, a record at a time", batches, lambda: _items(mapped, scale, batches)),
+            ("NumPy memory map in a DataLoader, a batch at a time", batches, lambda: _wholes(mapped, scale, batches)),
+            ("NumPy memory map in a DataLoader, a record at a time", batches, lambda: _items(mapped, scale, batches)),
             ("HDF5 file, a batch at a time", batches, lambda: _hdf5(dataset, scale, batches)),
             ("one .npy a record", few, lambda: _npy(files, few)),
             ("wfdb.rdsamp a record", few, lambda: _rdsamp(names, few)),
@@ -112,7 +118,7 @@ def print_speeds(speeds: list[Speed], batch_size: int, threads: int) -> None:
     """Print the table to stdout."""
     slowest = speeds[-1].median
     table = Table(
-        title=f"Records a second to float32 millivolts; one process, batches of {batch_size}, torch threads {threads}"
+        title=f"Records a second to float32 millivolts; one process, batches of {batch_size}, {threads} torch threads"
     )
     for name in ("Way", "Records", "Records/s", "Lowest", "Highest", "Times rdsamp"):
         table.add_column(name, justify="left" if name == "Way" else "right")
@@ -179,6 +185,17 @@ def _items(mapped: NDArray[np.int16], scale: np.float32, batches: list[NDArray[n
     lists = [batch.tolist() for batch in batches]
     for batch in DataLoader(_Items(mapped, scale), batch_sampler=lists):
         yield len(batch)
+
+
+class _Wholes(_Items):
+    def __getitems__(self, items: list[int]) -> torch.Tensor:
+        return torch.from_numpy(self.mapped[items])
+
+
+def _wholes(mapped: NDArray[np.int16], scale: np.float32, batches: list[NDArray[np.int64]]) -> Iterator[int]:
+    lists = [batch.tolist() for batch in batches]
+    for batch in DataLoader(_Wholes(mapped, scale), batch_sampler=lists, collate_fn=lambda batch: batch):
+        yield len(batch.float().mul_(float(scale)))
 
 
 def _hdf5(dataset: Any, scale: np.float32, batches: list[NDArray[np.int64]]) -> Iterator[int]:

@@ -199,7 +199,7 @@ class RecordStore:
         numbers = np.searchsorted(self._starts, indices, side="right") - 1
         rows = indices - self._starts[numbers]
         signals = np.empty((indices.size, len(self.preprocessing.leads), self.preprocessing.length), dtype=np.int16)
-        shards = {number: self._shard(number) for number in np.unique(numbers).tolist()}
+        shards = {number: self._shard(number) for number in dict.fromkeys(numbers.tolist())}
         try:
             if len(shards) == 1:
                 shards.popitem()[1].take(rows, signals)

@@ -83,11 +83,11 @@ class StoreRecords:
         }
 
     def _padded_beats(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        starts, ends = self._beat_starts[index, None], self._beat_starts[index + 1, None]
-        places = starts + self._columns
-        is_there = places < ends
-        padded = np.full(places.shape, -1, dtype=np.int64)
-        padded[is_there] = self._beats[places[is_there]]
+        if not len(self._beats):
+            return np.full((len(index), len(self._columns)), -1, dtype=np.int64)
+        places = self._beat_starts[index, None] + self._columns
+        padded = self._beats.take(places, mode="clip").astype(np.int64)
+        padded[places >= self._beat_starts[index + 1, None]] = -1
         return padded
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,7 +123,6 @@ def tracing_of_no_number(source: Source, number: int) -> None:
         file["tracings"][number - len(FIRST_PART) - 1] = np.nan
 
 
-TWICE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V2", "V4", "V5", "V6")
 ZERO = np.zeros((12, 1000), dtype=np.int64)
 ONE = np.full((12, 1), 7)
 ECG = to_signal(truth(BAD))
@@ -146,7 +146,8 @@ REJECTED = [
     Case("a lead cut off", header(r"^(\S+) 12 ([^$]*)\n.* V6$", r"\1 11 \2"), WFDB, "samples missing or left over"),
     Case("eleven leads", rewritten(ECG[:11], LEADS[:11]), ("ptbxl",), "lead missing"),
     Case("eleven rows in .npy", npy(ECG[:11]), ("records",), "wrong shape"),
-    Case("two leads of one name", rewritten(ECG, TWICE), WFDB, "lead there twice"),
+    Case("two leads of one name", header(r" V3$", " V2"), WFDB, "lead there twice"),
+    Case("a lead under two names", header(r" V3$", " MV2"), WFDB, "lead there twice"),
     Case(
         "two columns of one name",
         lambda source, number: source.save_csv(number, "I,II,Lead II\n" + "1,2,3\n" * 1000),
@@ -190,6 +191,9 @@ KEPT = [
 ]
 """What one record is kept in spite of, and the note that it then has, if any."""
 
+RENAMED = {"record id there twice": 2, "an exam that no part holds": 99, "no record id": 0}
+"""Cases in which a record has another id than its own: its number, 0 for none."""
+
 
 def of_every_kind(cases: list[Case]) -> list[object]:
     return [pytest.param(kind, case, id=f"{kind}-{case.name}") for case in cases for kind in case.kinds]
@@ -209,8 +213,313 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Source, R
 
 @pytest.fixture
 def copied(whole: dict[str, tuple[Source, RecordStore]], tmp_path: Path) -> Callable[[str], Source]:
+    """Make a copy of the source of a kind, to be broken."""
+
     def copy(kind: str) -> Source:
-        shutil.copytree(whole[kind][0].folder, tmp_path / "source")
-        return whole[kind][0]._replace_folder(tmp_path / "source")
+        return replace(whole[kind][0], folder=Path(shutil.copytree(whole[kind][0].folder, tmp_path / "source")))
 
     return copy
+
+
+Rows = dict[str, tuple[dict[str, object], bytes]]
+
+
+def rows_of(store: RecordStore) -> Rows:
+    """All that a store holds of each record: its row, and the bytes of its signal."""
+    signals = store.gather(np.arange(len(store)))
+    rows = store.records.to_pylist()
+    return {row["record_id"]: (row, signal.tobytes()) for row, signal in zip(rows, signals, strict=True)}
+
+
+def opened(store: Path, told: str, found: int) -> RecordStore:
+    """Open a store that a command said it wrote, and see that all that was found is in it or among the rejected."""
+    result = RecordStore(store)
+    result.verify()
+    assert f"{len(result)} of {found} records read, {result.rejected.num_rows} rejected" in told
+    assert len(result) + result.rejected.num_rows == found
+    return result
+
+
+def reasons(store: RecordStore) -> dict[str, str]:
+    """Why each record was rejected; but for the fillers of CODE-15 %, which are always there."""
+    rejected = store.rejected.to_pylist()
+    return {row["record_id"]: row["reason"] for row in rejected if not row["reason"].startswith("filler row")}
+
+
+def refused(capfd: pytest.CaptureFixture[str], source: Source, store: Path) -> str:
+    """Prepare what can't be prepared: one line says why, and nothing is left at the store's place."""
+    capfd.readouterr()
+    assert source.prepare(store) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert list(store.parent.glob(f"{store.name}*")) == []
+    return line
+
+
+@pytest.mark.parametrize(("kind", "case"), of_every_kind(REJECTED))
+def test_a_bad_record_is_rejected_by_name_and_the_others_are_untouched(
+    whole, copied, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, case: Case
+):
+    source = copied(kind)
+    case.damage(source, BAD)
+    assert source.prepare(tmp_path / "store") == 0
+    intact = rows_of(whole[kind][1])
+    found = len(intact) + (FILLERS + (case.name in RENAMED) if kind == "code15" else 0)
+    store = opened(tmp_path / "store", capfd.readouterr().out, found)
+    named = RENAMED.get(case.name, BAD)
+    expected = {source.record_id(named) if named else f"row {BAD}": case.said}
+    if kind == "code15" and case.name in RENAMED:
+        expected[str(BAD)] = "not in exams.csv"  # its tracing is still there, under the exam's own id
+    assert {record: reason.split(":")[0] for record, reason in reasons(store).items()} == expected
+    del intact[source.record_id(BAD)]
+    assert rows_of(store) == intact
+
+
+@pytest.mark.parametrize(("kind", "case"), of_every_kind(KEPT))
+def test_a_person_nobody_can_be_is_kept_without_what_is_wrong(
+    whole, copied, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, case: Case
+):
+    source = copied(kind)
+    case.damage(source, BAD)
+    assert source.prepare(tmp_path / "store") == 0
+    expected = rows_of(whole[kind][1])
+    store = opened(tmp_path / "store", capfd.readouterr().out, len(expected) + (FILLERS if kind == "code15" else 0))
+    found = rows_of(store)
+    row, _ = found[source.record_id(BAD)]
+    notes = row["notes"]
+    assert isinstance(notes, list)
+    assert [note[: len(case.said)] for note in notes] == ([case.said] if case.said else [])
+    field = case.name.split()[0].replace("negative", "age")
+    assert row[field] is None
+    assert expected[source.record_id(BAD)][0][field] is not None
+    expected[source.record_id(BAD)][0].update({field: None, "notes": notes})
+    assert found == expected
+
+
+@pytest.mark.parametrize("kind", ["wfdb", "records"])
+def test_a_lead_that_is_not_there_is_marked_as_missing_and_not_zero(copied, tmp_path: Path, kind: str):
+    source = copied(kind)
+    source.rewrite(BAD, ECG[:11], LEADS[:11])
+    assert source.prepare(tmp_path / "store") == 0
+    store = RecordStore(tmp_path / "store")
+    assert store.records["missing_leads"].to_pylist() == [[], [], ["V6"], []]
+    (stored,) = store.gather(np.array([BAD - 1]))
+    assert np.array_equal(stored[:11], ECG[:11])
+    assert (stored[11] == MISSING_SAMPLE).all()
+
+
+def shaped(shape: tuple[int, ...], leads: int = 12) -> Callable[[Path], None]:
+    def write(part: Path) -> None:
+        with h5py.File(part, "r+") as file:
+            del file["tracings"]
+            file.create_dataset("tracings", (len(file["exam_id"]), *shape, leads), np.float32)
+
+    return write
+
+
+def linked_part(part: Path) -> None:
+    """Have a part's tracings come from another file of this machine."""
+    other = part.parent.parent / "outside.hdf5"
+    shutil.copy(part, other)
+    with h5py.File(part, "r+") as file:
+        del file["tracings"]
+        file["tracings"] = h5py.ExternalLink(str(other), "tracings")
+
+
+PARTS = {
+    "missing": (Path.unlink, "part missing"),
+    "truncated": (lambda part: os.truncate(part, part.stat().st_size // 2), "part damaged"),
+    "no HDF5": (lambda part: part.write_text("<html>404</html>"), "part damaged"),
+    "empty": (lambda part: part.write_bytes(b""), "part damaged"),
+    "eleven leads": (shaped((4096,), leads=11), "part damaged"),
+    "24 hours": (shaped((DAY * 400,)), "part damaged"),
+    "another axis": (shaped((4096, 1)), "part damaged"),
+    "a link out of the folder": (linked_part, "part damaged"),
+}
+
+
+@pytest.mark.parametrize("damage", PARTS)
+def test_the_exams_of_a_part_that_can_not_be_read_are_rejected_one_by_one(
+    whole, copied, tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str
+):
+    source = copied("code15")
+    break_part, said = PARTS[damage]
+    break_part(source.second_part)
+    assert source.prepare(tmp_path / "store") == 0
+    store = opened(tmp_path / "store", capfd.readouterr().out, 4 + 1)
+    assert [(exam, reason.split(":")[0]) for exam, reason in reasons(store).items()] == [("3", said), ("4", said)]
+    expected = rows_of(whole["code15"][1])
+    assert rows_of(store) == {exam: expected[exam] for exam in ("1", "2")}
+
+
+def test_a_tracing_that_is_not_the_one_of_a_row_is_found_and_rejected(
+    whole, copied, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    source = copied("code15")
+    with h5py.File(source.second_part, "r+") as file:
+        file["exam_id"][1] = 1  # exam 4 is now another tracing of exam 1
+        file["exam_id"][0] = 77  # and exam 3 one of an exam that is not in the table
+    assert source.prepare(tmp_path / "store") == 0
+    store = opened(tmp_path / "store", capfd.readouterr().out, 4 + 2 + FILLERS)
+    kinds = {exam: reason.split(":")[0] for exam, reason in reasons(store).items()}
+    assert kinds == {"3": "exam not found", "4": "exam not found"} | {
+        "1": "tracing there twice",
+        "77": "not in exams.csv",
+    }
+    assert set(rows_of(store)) == {"1", "2"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_of_it_at_once_is_told_apart_and_two_processes_write_the_same_bytes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    monkeypatch.setattr(prepare_module, "CHUNK", 4)
+    cases = [case for case in (*REJECTED, *KEPT) if kind in case.kinds and case.name not in RENAMED]
+    source = make_source(kind, tmp_path / "source", records=len(cases) + BAD)
+    for number, case in enumerate(cases, start=BAD):
+        case.damage(source, number)
+    for jobs in (1, 2):
+        assert source.prepare(tmp_path / f"store{jobs}", jobs) == 0
+        fillers = FILLERS if kind == "code15" else 0
+        store = opened(tmp_path / f"store{jobs}", capfd.readouterr().out, source.records + fillers)
+    contents = [
+        {path.name: path.read_bytes() for path in (tmp_path / f"store{jobs}").iterdir()} for jobs in (1, 2)
+    ]
+    assert contents[0] == contents[1]
+    told = reasons(store)
+    bad = {source.record_id(number): case for number, case in enumerate(cases, start=BAD) if case in REJECTED}
+    assert {record: reason.split(":")[0] for record, reason in told.items()} == {
+        record: case.said for record, case in bad.items()
+    }
+    listed = {source.record_id(number) for number in range(1, source.records + 1)}
+    assert set(rows_of(store)) == listed - set(bad)
+
+
+@pytest.mark.parametrize("kind", ["ptbxl", "records"])
+def test_a_patient_in_two_folds_is_refused_by_name_before_anything_is_trained(copied, tmp_path: Path, kind: str):
+    source = copied(kind)
+    for number, fold in enumerate((1, 2, 3, 1), start=1):
+        source.state(number, "fold", str(fold))
+        source.state(number, "patient_id", f"p{number % 3}")
+    source.state(4, "patient_id", "p2")
+    assert source.prepare(tmp_path / "store") == 0
+    module = EcgDataModule(str(tmp_path / "store"), train_folds=[1], validation_folds=[2], test_folds=[3])
+    with pytest.raises(SplitError, match="1 patients have records in train and in validation, for example 'p2'"):
+        module.split  # noqa: B018  # a property that the command line reads when it builds the model
+
+
+FULL_DISK = """
+import resource, sys
+from ecgfair.__main__ import main
+
+statuses = []
+for command in sys.argv[2:]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+    statuses.append(main(command.split("|")))
+print(statuses)
+"""
+
+
+@pytest.mark.parametrize("room", [100, 50_000])
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(whole, tmp_path: Path, room: int):
+    """Where not even the plan finds room, and where the plan does and the signals do not."""
+    commands = [
+        "|".join(["prepare", *whole[kind][0].arguments(tmp_path / kind), "--jobs", "1"]) for kind in KINDS
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(room), *commands], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert ended.stdout.splitlines() == ["[2, 2, 2, 2]"]
+    lines = ended.stderr.strip().splitlines()
+    assert [line for line in lines if line] == lines
+    for kind, line in zip(KINDS, lines, strict=True):
+        assert line.startswith(f"ecgfair: {tmp_path / kind} can't be written")
+        assert "make room" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def all_bad(source: Source) -> None:
+    for number in range(1, source.records + 1):
+        source.rewrite(number, ZERO)
+
+
+WHOLE = [
+    ("ptbxl", lambda source: shutil.rmtree(source.folder), "No folder"),
+    ("ptbxl", lambda source: source.table.unlink(), "No ptbxl_database.csv in"),
+    ("ptbxl", lambda source: source.table.write_bytes(b""), "ptbxl_database.csv can't be read as a table"),
+    ("ptbxl", lambda source: source.table.write_bytes(b"\xff\x00"), "ptbxl_database.csv can't be read as a table"),
+    ("ptbxl", lambda source: source.table.write_text("ecg_id\n1\n"), "lacks patient_id, age"),
+    ("ptbxl", lambda source: os.truncate(source.table, source.table.read_text().index("\n") + 1), "lists no record"),
+    ("ptbxl", lambda source: (source.folder / "scp_statements.csv").unlink(), "No scp_statements.csv in"),
+    ("ptbxl", all_bad, "PTB-XL: all 4 records were rejected, so nothing was written."),
+    ("wfdb", lambda source: shutil.rmtree(source.folder), "No folder"),
+    ("wfdb", lambda source: [path.unlink() for path in source.folder.glob("*.hea")], "has no .hea below it"),
+    ("wfdb", all_bad, "WFDB folder: all 4 records were rejected, so nothing was written."),
+    ("code15", lambda source: shutil.rmtree(source.folder), "No exams.csv in"),
+    ("code15", lambda source: source.table.unlink(), "No exams.csv in"),
+    ("code15", lambda source: source.table.write_bytes(b"\xff\x00"), "exams.csv can't be read as a table"),
+    ("code15", lambda source: source.table.write_text("exam_id,age\n1,50\n"), "lacks is_male"),
+    (
+        "code15",
+        lambda source: [path.unlink() for path in source.folder.glob("*.hdf5")],
+        "CODE-15 %: all 4 records were rejected, so nothing was written.",
+    ),
+    ("records", lambda source: source.table.unlink(), "There is no table"),
+    ("records", lambda source: source.table.write_bytes(b""), "columns.signal names 'signal', no column of"),
+    ("records", lambda source: source.table.write_bytes(b"signal\n\xff\n"), "records.csv can't be read as a table"),
+    ("records", lambda source: source.table.write_text("signal,signal\na,b\n"), "has two columns 'signal'"),
+    ("records", lambda source: source.table.write_text("signal\n"), "lists no record"),
+    ("records", all_bad, "own records: all 4 records were rejected, so nothing was written."),
+]
+
+
+@pytest.mark.parametrize(("kind", "damage", "said"), WHOLE, ids=[f"{kind}-{said}" for kind, _, said in WHOLE])
+def test_a_source_with_nothing_to_read_is_one_clear_line_and_leaves_nothing_behind(
+    copied, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str, damage: Callable[[Source], None], said: str
+):
+    source = copied(kind)
+    damage(source)
+    assert source.prepare(tmp_path / "store") == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("ecgfair: ")
+    assert said in line
+    assert list(tmp_path.glob("store*")) == []
+
+
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes], Rows]:
+    """A folder of five short WFDB records, what their headers are, and their store's rows."""
+    folder = tmp_path_factory.mktemp("headers")
+    (folder / "source").mkdir()
+    for number in range(1, 6):
+        write_wfdb(folder / "source" / f"r{number}", to_signal(truth(number))[:, :250], ["Age: 57", "Sex: F"])
+    prepare(WfdbFolderReader(folder / "source"), folder / "store", SHORT, jobs=1, progress=False)
+    whole = {path.name: path.read_bytes() for path in (folder / "source").glob("*.hea")}
+    return folder, whole, rows_of(RecordStore(folder / "store"))
+
+
+SHORT = Preprocessing(length=250)
+BROKEN = st.dictionaries(st.sampled_from(["r1", "r2", "r4", "r5"]), EDITS, min_size=1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(broken=BROKEN)
+def test_whatever_the_headers_say_all_records_are_read_or_rejected(
+    headers: tuple[Path, dict[str, bytes], Rows], broken: dict[str, list[tuple[str, int, object]]]
+):
+    folder, whole, rows = headers
+    for name, content in whole.items():
+        stem = name.removesuffix(".hea")
+        (folder / "source" / name).write_bytes(mutated(content, broken[stem]) if stem in broken else content)
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    reader = WfdbFolderReader(folder / "source")
+    summary = prepare(reader, folder / "store", SHORT, jobs=1, progress=False)  # r3 is whole, so there is a store
+    store = RecordStore(folder / "store")
+    store.verify()
+    rejected = store.rejected.to_pylist()
+    assert summary.found == len(whole) == len(store) + len(rejected)
+    assert all(re.match(r"[a-z][a-z -]*: .", row["reason"]) for row in rejected)
+    found = rows_of(store)
+    assert sorted([*found, *(row["record_id"] for row in rejected)]) == sorted(rows)
+    assert {record: found.get(record) for record in rows if record not in broken} == {
+        record: row for record, row in rows.items() if record not in broken
+    }
