@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data_modules.stores.store import MEASUREMENTS, RecordStore
+from data_modules.stores.schema import MEASUREMENTS
+from data_modules.stores.store import RecordStore
 from data_modules.summary import Counts, count, facts, floats, kinds_of, listed, listed_labels, with_share
 from ecgfair.ecg import Preprocessing
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from data_modules.stores.store import FORMAT_VERSION, RECORDS, RECORDS_SCHEMA, REJECTED, REJECTED_SCHEMA, RecordStore
+from data_modules.stores.schema import RECORDS, RECORDS_SCHEMA, REJECTED, REJECTED_SCHEMA
+from data_modules.stores.store import FORMAT_VERSION, RecordStore
 from data_modules.stores.store_files import MANIFEST
 from data_modules.streaming.datamodules import EcgDataModule
 from ecgfair import __version__

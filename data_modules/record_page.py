@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from data_modules.inspection import with_unit
 from data_modules.preparing.conditioning import to_millivolts
-from data_modules.stores.store import LEAD_FLAGS, MEASUREMENTS, RecordStore
+from data_modules.stores.schema import LEAD_FLAGS, MEASUREMENTS
+from data_modules.stores.store import RecordStore
 from ecgfair.ecg import AGE_OVER_89, FEMALE, MALE, Preprocessing
 from ecgfair.errors import ConfigurationError
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data_modules.stores.store import LEAD_FLAGS, MEASUREMENTS, RecordStore
+from data_modules.stores.schema import LEAD_FLAGS, MEASUREMENTS
+from data_modules.stores.store import RecordStore
 from ecgfair.ecg import FEMALE, MALE
 from ecgfair.errors import ConfigurationError, did_you_mean
 

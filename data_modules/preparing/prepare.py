@@ -21,8 +21,9 @@ from data_modules.measuring.quality import assess
 from data_modules.preparing.conditioning import Conditioned, condition, to_int16, to_millivolts
 from data_modules.preparing.workers import Backend, Workers, workers
 from data_modules.records import Reader, Record, Rejected
-from data_modules.stores.store import MEASUREMENTS, RecordStore
-from data_modules.stores.store_writer import Part, StoreRow, StoreWriter
+from data_modules.stores.schema import MEASUREMENTS, StoreRow
+from data_modules.stores.store import RecordStore
+from data_modules.stores.store_writer import Part, StoreWriter
 from data_modules.summary import Summary, kinds, summarize
 from ecgfair.ecg import Preprocessing
 from ecgfair.errors import RecordError, SourceError

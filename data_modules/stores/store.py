@@ -23,50 +23,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_modules.stores.schema import RECORDS, RECORDS_SCHEMA, REJECTED
 from data_modules.stores.shard import MAPPED_BYTES, Shard
 from data_modules.stores.store_files import MANIFEST, StoreFiles, store_files
 from ecgfair.ecg import Preprocessing
 from ecgfair.errors import ConfigurationError, StoreError, did_you_mean
 
 FORMAT_VERSION: Final = 2
-RECORDS: Final = "records.parquet"
-REJECTED: Final = "rejected.parquet"
-
-MEASUREMENTS: Final = ("heart_rate", "rr_variability", "pr", "qrs", "qt", "qtc", "axis")
-"""What is measured on every record, see ``measurement.Measurement``; each has a ``…_quality`` from 0 to 1 beside it."""
-
-LEAD_FLAGS: Final = ("derived", "missing", "flat", "saturated", "interrupted", "invalid")
-"""Each is a column ``…_leads`` that names the leads it is true of, see ``quality.Quality``."""
-
-RECORDS_SCHEMA: Final = pa.schema(
-    [
-        pa.field("record_id", pa.string(), nullable=False),
-        pa.field("patient_id", pa.string(), nullable=False),
-        ("age", pa.float32()),
-        ("sex", pa.int8()),
-        ("fold", pa.int8()),
-        ("recorded_at", pa.string()),
-        ("codes", pa.list_(pa.string())),
-        ("likelihoods", pa.list_(pa.float32())),
-        ("seconds", pa.float32()),
-        ("beats", pa.list_(pa.int32())),
-        *((name, pa.float32()) for name in MEASUREMENTS),
-        *((f"{name}_quality", pa.float32()) for name in MEASUREMENTS),
-        ("signal_quality", pa.float32()),
-        ("complete", pa.bool_()),
-        *((f"{flag}_leads", pa.list_(pa.string())) for flag in LEAD_FLAGS),
-        ("notes", pa.list_(pa.string())),
-    ]
-)
-"""Columns of ``records.parquet``; units as in ``ecgfair.ecg``, beats in samples, likelihoods in percent (0 unknown).
-
-``seconds`` is the duration as recorded, before crop or pad; ``complete`` is false if any stored sample is missing.
-"""
-
-REJECTED_SCHEMA: Final = pa.schema(
-    [pa.field("record_id", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)]
-)
-
 _MOST_OPEN: Final = 400
 """Files of signals open at a time, of the 1,024 files that a process may commonly open."""
 

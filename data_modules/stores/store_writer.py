@@ -28,14 +28,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from data_modules.records import LabelSets, Rejected
-from data_modules.stores.store import (
-    FORMAT_VERSION,
-    RECORDS,
-    RECORDS_SCHEMA,
-    REJECTED,
-    REJECTED_SCHEMA,
-    read_manifest,
-)
+from data_modules.stores.schema import RECORDS, RECORDS_SCHEMA, REJECTED, REJECTED_SCHEMA, StoreRow
+from data_modules.stores.store import FORMAT_VERSION, read_manifest
 from data_modules.stores.store_files import MANIFEST, store_files
 from ecgfair import __version__
 from ecgfair.ecg import Preprocessing
@@ -45,45 +39,6 @@ _PLAN: Final = "plan.json"
 _PARTS: Final = "parts"
 _STORE: Final = "store"
 _OLD: Final = "old"
-
-
-@dataclass(frozen=True)
-class StoreRow:
-    """One row of ``records.parquet``; its fields are the columns of ``RECORDS_SCHEMA``."""
-
-    record_id: str
-    patient_id: str
-    age: float | None = None
-    sex: int | None = None
-    fold: int | None = None
-    recorded_at: str | None = None
-    codes: Sequence[str] = ()
-    likelihoods: Sequence[float] = ()
-    seconds: float | None = None
-    beats: Sequence[int] = ()
-    heart_rate: float | None = None
-    rr_variability: float | None = None
-    pr: float | None = None
-    qrs: float | None = None
-    qt: float | None = None
-    qtc: float | None = None
-    axis: float | None = None
-    heart_rate_quality: float | None = None
-    rr_variability_quality: float | None = None
-    pr_quality: float | None = None
-    qrs_quality: float | None = None
-    qt_quality: float | None = None
-    qtc_quality: float | None = None
-    axis_quality: float | None = None
-    signal_quality: float | None = None
-    complete: bool = True
-    derived_leads: Sequence[str] = ()
-    missing_leads: Sequence[str] = ()
-    flat_leads: Sequence[str] = ()
-    saturated_leads: Sequence[str] = ()
-    interrupted_leads: Sequence[str] = ()
-    invalid_leads: Sequence[str] = ()
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

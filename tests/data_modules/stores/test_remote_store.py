@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_modules.stores import store_files
 from data_modules.stores.publish import publish
-from data_modules.stores.store import RECORDS, REJECTED, RecordStore
+from data_modules.stores.schema import RECORDS, REJECTED
+from data_modules.stores.store import RecordStore
 from data_modules.stores.store_files import MANIFEST
 from ecgfair.errors import StoreError
 from tests.data_modules.loopback import BUCKET, S3, s3_server, web_server

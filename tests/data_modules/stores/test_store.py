@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from data_modules.stores import store as store_module
-from data_modules.stores.store import RECORDS, REJECTED, RecordStore
+from data_modules.stores.schema import RECORDS, REJECTED
+from data_modules.stores.store import RecordStore
 from data_modules.stores.store_files import MANIFEST
 from ecgfair.errors import ConfigurationError, StoreError
 from tests.data_modules.made_store import (
