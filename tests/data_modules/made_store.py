@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from data_modules.records import Rejected
+from data_modules.stores.schema import StoreRow
 from data_modules.stores.store import RecordStore
 from data_modules.stores.store_files import MANIFEST
-from data_modules.stores.store_writer import Part, StoreRow, StoreWriter
+from data_modules.stores.store_writer import Part, StoreWriter
 from ecgfair.ecg import Preprocessing
 
 PREPROCESSING = Preprocessing(leads=("I", "II"), length=50)

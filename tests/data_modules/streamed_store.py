@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from data_modules.records import LabelSets
-from data_modules.stores.store_writer import Part, StoreRow, StoreWriter
+from data_modules.stores.schema import StoreRow
+from data_modules.stores.store_writer import Part, StoreWriter
 from ecgfair.ecg import MISSING_SAMPLE, Preprocessing
 
 PREPROCESSING = Preprocessing(leads=("I", "II"), length=20)

@@ -21,12 +21,16 @@ from hypothesis import strategies as st
 
 from data_modules.preparing import prepare as prepare_module
 from data_modules.preparing.prepare import prepare
+from data_modules.readers.code15 import Code15Reader
+from data_modules.readers.own_records import OwnRecordsReader
+from data_modules.readers.ptbxl import PtbXlReader
 from data_modules.readers.wfdb_folder import WfdbFolderReader
+from data_modules.records import Reader
 from data_modules.stores.store import RecordStore
 from data_modules.streaming.datamodules import EcgDataModule
 from data_modules.synthetic_ecg import to_signal, truth
 from ecgfair.ecg import LEADS, MISSING_SAMPLE, Preprocessing
-from ecgfair.errors import EcgFairError, SplitError
+from ecgfair.errors import SplitError
 from tests.data_modules.made_sources import FIRST_PART, KINDS, Source, make_source, write_wfdb
 from tests.data_modules.readers.test_wfdb_header import EDITS, mutated
 
@@ -246,13 +250,9 @@ def reasons(store: RecordStore) -> dict[str, str]:
     return {row["record_id"]: row["reason"] for row in rejected if not row["reason"].startswith("filler row")}
 
 
-def refused(capfd: pytest.CaptureFixture[str], source: Source, store: Path) -> str:
-    """Prepare what can't be prepared: one line says why, and nothing is left at the store's place."""
-    capfd.readouterr()
-    assert source.prepare(store) == 2
-    (line,) = capfd.readouterr().err.strip().splitlines()
-    assert list(store.parent.glob(f"{store.name}*")) == []
-    return line
+def told(stderr: str) -> list[str]:
+    """What was said, but for the empty lines that a progress bar leaves where it is no terminal's."""
+    return [line for line in stderr.splitlines() if line]
 
 
 @pytest.mark.parametrize(("kind", "case"), of_every_kind(REJECTED))
@@ -381,13 +381,10 @@ def test_all_of_it_at_once_is_told_apart_and_two_processes_write_the_same_bytes(
         assert source.prepare(tmp_path / f"store{jobs}", jobs) == 0
         fillers = FILLERS if kind == "code15" else 0
         store = opened(tmp_path / f"store{jobs}", capfd.readouterr().out, source.records + fillers)
-    contents = [
-        {path.name: path.read_bytes() for path in (tmp_path / f"store{jobs}").iterdir()} for jobs in (1, 2)
-    ]
+    contents = [{path.name: path.read_bytes() for path in (tmp_path / f"store{jobs}").iterdir()} for jobs in (1, 2)]
     assert contents[0] == contents[1]
-    told = reasons(store)
     bad = {source.record_id(number): case for number, case in enumerate(cases, start=BAD) if case in REJECTED}
-    assert {record: reason.split(":")[0] for record, reason in told.items()} == {
+    assert {record: reason.split(":")[0] for record, reason in reasons(store).items()} == {
         record: case.said for record, case in bad.items()
     }
     listed = {source.record_id(number) for number in range(1, source.records + 1)}
@@ -411,28 +408,26 @@ FULL_DISK = """
 import resource, sys
 from ecgfair.__main__ import main
 
-statuses = []
-for command in sys.argv[2:]:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-    statuses.append(main(command.split("|")))
-print(statuses)
+for command in sys.argv[1:]:
+    room, *arguments = command.split("|")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), resource.RLIM_INFINITY))
+    print(main(arguments), flush=True)
 """
 
 
-@pytest.mark.parametrize("room", [100, 50_000])
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(whole, tmp_path: Path, room: int):
-    """Where not even the plan finds room, and where the plan does and the signals do not."""
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(whole, tmp_path: Path):
+    """Where not even the plan of a preparation finds room, and where it does and the signals do not."""
+    places = {tmp_path / f"{kind}{room}": (kind, room) for kind in KINDS for room in (100, 50_000)}
     commands = [
-        "|".join(["prepare", *whole[kind][0].arguments(tmp_path / kind), "--jobs", "1"]) for kind in KINDS
+        "|".join([str(room), "prepare", *whole[kind][0].arguments(place), "--jobs", "1"])
+        for place, (kind, room) in places.items()
     ]
     ended = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(room), *commands], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", FULL_DISK, *commands], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert ended.stdout.splitlines() == ["[2, 2, 2, 2]"]
-    lines = ended.stderr.strip().splitlines()
-    assert [line for line in lines if line] == lines
-    for kind, line in zip(KINDS, lines, strict=True):
-        assert line.startswith(f"ecgfair: {tmp_path / kind} can't be written")
+    assert ended.stdout.split() == ["2"] * len(places)
+    for place, line in zip(places, told(ended.stderr), strict=True):
+        assert line.startswith(f"ecgfair: {place} can't be written")
         assert "make room" in line
     assert list(tmp_path.iterdir()) == []
 
@@ -479,7 +474,7 @@ def test_a_source_with_nothing_to_read_is_one_clear_line_and_leaves_nothing_behi
     source = copied(kind)
     damage(source)
     assert source.prepare(tmp_path / "store") == 2
-    (line,) = capfd.readouterr().err.strip().splitlines()
+    (line,) = told(capfd.readouterr().err)
     assert line.startswith("ecgfair: ")
     assert said in line
     assert list(tmp_path.glob("store*")) == []
@@ -501,7 +496,7 @@ SHORT = Preprocessing(length=250)
 BROKEN = st.dictionaries(st.sampled_from(["r1", "r2", "r4", "r5"]), EDITS, min_size=1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(broken=BROKEN)
 def test_whatever_the_headers_say_all_records_are_read_or_rejected(
     headers: tuple[Path, dict[str, bytes], Rows], broken: dict[str, list[tuple[str, int, object]]]
@@ -523,3 +518,75 @@ def test_whatever_the_headers_say_all_records_are_read_or_rejected(
     assert {record: found.get(record) for record in rows if record not in broken} == {
         record: row for record, row in rows.items() if record not in broken
     }
+
+
+CELLS = st.one_of(
+    st.sampled_from(
+        ["", "0", "-1", "300", "1e400", "nan", "inf", "NaT", "Unknown", "1_0", "127", "128", "1.5", "-0", "True", "{}"]
+        + [
+            "{'NORM': nan}",
+            "{'NORM'}",
+            "[",
+            "(" * 200,
+            "AFIB;AFIB;",
+            "../r2",
+            "r2.hea",
+            ".",
+            "/",
+            "2",
+            "\u0661",
+            "99999-01-01",
+        ]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+)
+
+
+@pytest.fixture(scope="module")
+def tables(
+    whole: dict[str, tuple[Source, RecordStore]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Source, pd.DataFrame, Rows]]:
+    """A copy of each source that has a table, the table, and its store's rows."""
+    made = {}
+    for kind, (source, store) in whole.items():
+        if kind != "wfdb":
+            folder = tmp_path_factory.mktemp(kind) / "source"
+            copy = replace(source, folder=Path(shutil.copytree(source.folder, folder)))
+            made[kind] = copy, pd.read_csv(copy.table, dtype=str, keep_default_na=False), rows_of(store)
+    return made
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data(), kind=st.sampled_from(["ptbxl", "code15", "records"]))
+def test_whatever_a_table_says_all_records_are_read_or_rejected(
+    tables: dict[str, tuple[Source, pd.DataFrame, Rows]], data: st.DataObject, kind: str
+):
+    source, table, rows = tables[kind]
+    places = st.tuples(st.integers(1, len(table) - 1), st.sampled_from(list(table.columns)))
+    broken = data.draw(st.dictionaries(places, CELLS, min_size=1, max_size=6))
+    changed = table.copy()
+    for (row, column), cell in broken.items():
+        changed.loc[row, column] = cell
+    changed.to_csv(source.table, index=False)
+    place = source.folder.with_name("store")
+    shutil.rmtree(place, ignore_errors=True)
+    reader = READERS[kind](source)
+    summary = prepare(reader, place, Preprocessing(), jobs=1, progress=False)  # row 1 is whole, so there is a store
+    store = RecordStore(place)
+    store.verify()
+    rejected = store.rejected.to_pylist()
+    assert summary.found == len(reader) == len(store) + len(rejected) >= len(table)
+    assert all(re.match(r"[a-z][a-zA-Z_. -]*: .", row["reason"]) for row in rejected)
+    found = rows_of(store)
+    twice = {row["record_id"] for row in rejected if "there twice" in row["reason"]}
+    untouched = {source.record_id(row + 1) for row in range(len(table)) if row not in {row for row, _ in broken}}
+    assert {record: found[record] for record in untouched - twice} == {
+        record: rows[record] for record in untouched - twice
+    }
+
+
+READERS: dict[str, Callable[[Source], Reader]] = {
+    "ptbxl": lambda source: PtbXlReader(source.folder),
+    "code15": lambda source: Code15Reader(source.folder),
+    "records": lambda source: OwnRecordsReader(source.table),
+}

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from data_modules.inspection import Description, describe, print_description
-from data_modules.stores.store import MEASUREMENTS, RecordStore
-from data_modules.stores.store_writer import StoreRow
+from data_modules.stores.schema import MEASUREMENTS, StoreRow
+from data_modules.stores.store import RecordStore
 from data_modules.summary import count
 from ecgfair.errors import ConfigurationError
 from tests.data_modules.flagged_store import PREPROCESSING, ROWS, write

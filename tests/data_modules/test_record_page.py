@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_modules.record_page import find_record, header_lines, record_page
+from data_modules.stores.schema import StoreRow
 from data_modules.stores.store import RecordStore
-from data_modules.stores.store_writer import StoreRow
 from ecgfair.ecg import AGE_OVER_89
 from ecgfair.errors import ConfigurationError
 from ecgfair.report.ecg_page import draw_page

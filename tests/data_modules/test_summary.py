@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from data_modules.stores.store import LEAD_FLAGS, MEASUREMENTS, RecordStore
-from data_modules.stores.store_writer import StoreRow
+from data_modules.stores.schema import LEAD_FLAGS, MEASUREMENTS, StoreRow
+from data_modules.stores.store import RecordStore
 from data_modules.summary import Counts, count, kinds, listed_labels, print_summary, summarize
 from ecgfair.errors import ConfigurationError
 from tests.data_modules.flagged_store import LABEL_SETS, REJECTED, ROWS, write

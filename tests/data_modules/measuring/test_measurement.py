@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from data_modules.measuring.measurement import Measurement, measure, measure_batch
-from data_modules.stores.store import MEASUREMENTS
+from data_modules.stores.schema import MEASUREMENTS
 from ecgfair.ecg import LEADS
 
 INTERVALS = ("pr", "qrs", "qt", "qtc")
