@@ -127,7 +127,7 @@ def _write(
         TimeRemainingColumn(),
         console=console or Console(file=sys.stderr),
         transient=True,
-        disable=console is None,
+        disable=console is None or not console.is_terminal,
     )
     with bar:
         task = bar.add_task("", total=found, completed=start)

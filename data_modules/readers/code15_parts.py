@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from ecgfair.ecg import LEADS
 from ecgfair.errors import RecordError
 
+SAMPLES: Final = 4096
+"""Of every tracing, zeros at its ends included."""
+
 _PATTERN: Final = "exams_part*.hdf5"
 _HDF5_ERRORS: Final = (OSError, RuntimeError, KeyError)
 
@@ -100,8 +103,9 @@ def _fault(file: h5py.File) -> str | None:
         if is_link or not isinstance(file[name], h5py.Dataset) or file[name].external or file[name].is_virtual:
             return f"has no data set {name!r} of its own"
     exams, tracings = file["exam_id"], file["tracings"]
-    if tracings.dtype.kind != "f" or tracings.ndim != 3 or tracings.shape[2] != len(LEADS):
-        return f"has {tracings.dtype} tracings of shape {tracings.shape}, expected float32 of (N, 4096, {len(LEADS)})"
+    if tracings.dtype.kind != "f" or tracings.ndim != 3 or tracings.shape[1:] != (SAMPLES, len(LEADS)):
+        expected = f"expected float32 of (N, {SAMPLES}, {len(LEADS)})"
+        return f"has {tracings.dtype} tracings of shape {tracings.shape}, {expected}"
     if exams.dtype.kind not in "iu" or exams.shape != tracings.shape[:1]:
         return (
             f"has {exams.dtype} exam_id of shape {exams.shape}, expected a whole number for each of "

@@ -224,9 +224,13 @@ class StoreWriter:
         self._put_old_back()
         if self._partial.exists():
             shutil.rmtree(self._partial)
-        self._parts.mkdir(parents=True)
-        self._store.mkdir()
-        _replace(self._partial / _PLAN, lambda path: path.write_text(json.dumps(self._plan), encoding="utf-8"))
+        try:
+            self._parts.mkdir(parents=True)
+            self._store.mkdir()
+            _replace(self._partial / _PLAN, lambda path: path.write_text(json.dumps(self._plan), encoding="utf-8"))
+        except BaseException:
+            self._give_up()  # nothing is in it yet, and without a plan nothing could go on from it
+            raise
 
     def _put_old_back(self) -> None:
         """Undo the first half of replacing an old store, where a preparation was killed between the halves."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import wfdb
 from numpy.typing import NDArray
 
+from data_modules.stores.store import RecordStore
 from data_modules.synthetic import synthesize
 from data_modules.synthetic_ecg import to_signal, truth
 from ecgfair.__main__ import main
@@ -38,6 +39,17 @@ _OPTIONS: Final = {
         "--files.millivolts_per_unit=0.001",
     )
 }
+
+
+Rows = dict[str, tuple[dict[str, Any], bytes]]
+"""All that a store holds of each record, by its id: its row, and the bytes of its signal."""
+
+
+def rows_of(store: RecordStore) -> Rows:
+    """Read a whole store, to be compared with another."""
+    signals = store.gather(np.arange(len(store)))
+    rows = store.records.to_pylist()
+    return {row["record_id"]: (row, signal.tobytes()) for row, signal in zip(rows, signals, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class Source:
         assert changed != path.read_text()
         path.write_text(changed)
 
-    def rewrite(self, number: int, signal: NDArray[np.integer], leads: tuple[str, ...] = LEADS) -> None:
+    def rewrite(self, number: int, signal: NDArray[np.number], leads: tuple[str, ...] = LEADS) -> None:
         """Write another signal, (leads, time) microvolts, in the place of a record's own."""
         if self.kind == "code15":
             with h5py.File(self.second_part, "r+") as file:
@@ -122,8 +134,8 @@ def make_source(kind: str, folder: Path, records: int = 4) -> Source:
         parts = [numbers[: len(FIRST_PART)], numbers[len(FIRST_PART) :]]
         for part, exams in enumerate(parts):
             write_part(folder / f"exams_part{part}.hdf5", {number: tracing(number) for number in exams})
-        rows = [(number, part) for part, exams in enumerate(parts) for number in exams]
-        write_exams(folder, [exam(number, trace_file=f"exams_part{part}.hdf5") for number, part in rows])
+        places = [(number, f"exams_part{part}.hdf5") for part, exams in enumerate(parts) for number in exams]
+        write_exams(folder, [exam(number, trace_file=name) for number, name in places])
         return source
     for number in numbers:
         write_wfdb(source.stem(number), to_signal(truth(number)), _comments(number) if kind == "wfdb" else [])
@@ -137,7 +149,7 @@ def make_source(kind: str, folder: Path, records: int = 4) -> Source:
     return source
 
 
-def write_wfdb(stem: Path, signal: NDArray[np.integer], comments: list[str], leads: tuple[str, ...] = LEADS) -> None:
+def write_wfdb(stem: Path, signal: NDArray[np.number], comments: list[str], leads: tuple[str, ...] = LEADS) -> None:
     count = len(leads)
     wfdb.wrsamp(
         stem.name,
