@@ -172,6 +172,13 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
         title: listed_labels(summary.labels) if counts is None else listed(counts) for title, counts in rows.items()
     }
     console.print(facts(texts), highlight=False)
+    if rejected:
+        console.print(
+            f"Each rejected record and why: {summary.store}/rejected.parquet; `inspect` shows an example of each kind.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"Store: {summary.store}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -42,6 +42,10 @@ class ConfigurationError(EcgFairError):
     """A setting has a value that can't work, or contradicts another."""
 
 
+class WorkerError(EcgFairError):
+    """A process that worked for this one ended unexpectedly."""
+
+
 class RunFolderError(EcgFairError):
     """The run folder already holds another run."""
 

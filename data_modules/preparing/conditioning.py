@@ -20,6 +20,9 @@ SHORTEST: Final = 2.0
 
 _FILTER_ORDER: Final = 3
 _MAX_RESAMPLING_FACTOR: Final = 1000
+_RATE_TOLERANCE: Final = 1e-4
+"""Relative error of the resampling's ratio: a millisecond in ten seconds."""
+
 _MARGIN: Final = 5
 """Seconds kept around a crop until it is resampled and filtered, so that no filter starts or ends inside it."""
 
@@ -55,12 +58,12 @@ def condition(record: Record, preprocessing: Preprocessing) -> Conditioned:
     afterwards.
 
     Raises:
-        RecordError: Rows and names of leads disagree, none of the leads asked for was recorded, the recording is too
-            short or of a length that is to be rejected, or it holds no signal at all.
+        RecordError: Rows and names of leads disagree, none of the leads asked for was recorded, its rate can't be
+            resampled, it is too short or of a length that is to be rejected, or it holds no signal at all.
     """
     recorded, leads, derived = _by_name(record, preprocessing.leads)
     rate, length = preprocessing.sampling_rate, preprocessing.length
-    ratio = Fraction(rate / record.sampling_rate).limit_denominator(_MAX_RESAMPLING_FACTOR)
+    ratio = _ratio(rate, record.sampling_rate)
     samples = recorded.shape[1]
     found = round(samples * ratio)
     _check_length(samples / record.sampling_rate, found, preprocessing)
@@ -75,7 +78,7 @@ def condition(record: Record, preprocessing: Preprocessing) -> Conditioned:
     for row, lead in enumerate(preprocessing.leads):
         if lead in leads:
             result[row, offset : offset + signal.shape[1]] = signal[leads.index(lead)]
-    _check_signal(result)
+    _check_signal(np.rint(result / preprocessing.scale))
     missing = tuple(lead for lead in preprocessing.leads if lead not in leads)
     return Conditioned(result, (start, stop), offset, derived, missing)
 
@@ -103,6 +106,14 @@ def to_int16(signal: NDArray[np.float64], scale: float) -> NDArray[np.int16]:
 def to_millivolts(steps: NDArray[np.int16], scale: float) -> NDArray[np.float32]:
     """Return float32 millivolts of stored steps, NaN where nothing was recorded."""
     return np.where(steps == MISSING_SAMPLE, np.float32(np.nan), steps.astype(np.float32) * np.float32(scale))
+
+
+def _ratio(rate: int, recorded_rate: float) -> Fraction:
+    exact = rate / recorded_rate if recorded_rate > 0 else 0.0
+    ratio = Fraction(exact).limit_denominator(_MAX_RESAMPLING_FACTOR)
+    if not ratio or abs(float(ratio) / exact - 1) > _RATE_TOLERANCE:
+        raise RecordError(f"sampling rate: {recorded_rate:g} Hz can't be resampled to {rate} Hz.")
+    return ratio
 
 
 def _by_name(record: Record, wanted: tuple[str, ...]) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[str, ...]]:
@@ -178,6 +189,7 @@ def _resampled_gaps(gaps: NDArray[np.bool_], ratio: Fraction, length: int) -> ND
 
 
 def _check_signal(signal: NDArray[np.float64]) -> None:
+    """Make sure that there is any signal, as it will be stored: filters leave rounding errors of a constant."""
     recorded = ~np.isnan(signal)
     if not recorded.any():
         raise RecordError("no signal: no sample of any lead is a number.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -19,14 +21,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_modules.measuring.measurement import Measurement, measure_batch
 from data_modules.measuring.quality import assess
 from data_modules.preparing.conditioning import Conditioned, condition, to_int16, to_millivolts
-from data_modules.preparing.workers import Backend, Workers, workers
+from data_modules.preparing.workers import Backend, Workers, end_with, workers
 from data_modules.records import Reader, Record, Rejected
 from data_modules.stores.schema import MEASUREMENTS, StoreRow
 from data_modules.stores.store import RecordStore
 from data_modules.stores.store_writer import Part, StoreWriter
 from data_modules.summary import Summary, kinds, summarize
 from ecgfair.ecg import Preprocessing
-from ecgfair.errors import RecordError, SourceError
+from ecgfair.errors import RecordError, SourceError, WorkerError
 
 CHUNK: Final = 32
 """Records a task: long enough to outweigh sending it, short enough to keep every worker busy to the end."""
@@ -72,6 +74,7 @@ def prepare(
         ConfigurationError: ``jobs``, the backend or its address can't work.
         SourceError: The source lists no record, every record was rejected, or the reader did not account for each one.
         StoreError: The store can't be written, or another process is preparing it.
+        WorkerError: A worker process was killed.
     """
     started = time.perf_counter()
     found = len(reader)
@@ -87,8 +90,13 @@ def prepare(
         _tell(writer, size, found, console)
         if not writer.finished:
             start = writer.done * size
-            with closing(_outcomes(reader, preprocessing, start, crew)) as outcomes:
-                _write(writer, outcomes, start, found, size, console if progress else None)
+            try:
+                with closing(_outcomes(reader, preprocessing, start, crew)) as outcomes:
+                    _write(writer, outcomes, start, found, size, console if progress else None)
+            except KeyboardInterrupt:
+                kept = min(writer.done * size, found)
+                told = f"the same command goes on after {kept} of {found} records" if kept else "no part was finished"
+                raise KeyboardInterrupt(told) from None
             _check_not_empty(found, writer, reader.source_name)
     return summarize(RecordStore(store), found, time.perf_counter() - started)
 
@@ -151,9 +159,19 @@ def _outcomes(
     """Yield the outcome of every record from ``start`` on in the reader's order, whichever worker comes first."""
     found = len(reader)
     tasks = (
-        joblib.delayed(_prepare_chunk)(reader, range(first, min(first + CHUNK, found)), preprocessing)
+        joblib.delayed(_prepare_chunk)(reader, range(first, min(first + CHUNK, found)), preprocessing, os.getpid())
         for first in range(start, found, CHUNK)
     )
+    try:
+        yield from _results(tasks, crew)
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "A worker process ended unexpectedly, most often for want of memory: start again with fewer --jobs, which "
+            "goes on after the parts that were done."
+        ) from error
+
+
+def _results(tasks: Iterator[Any], crew: Workers) -> Generator[Prepared | Rejected, None, None]:
     if crew.streams:
         # joblib shares the cores' threads out among its workers, so that BLAS does not start all of them in each.
         chunks: Any = joblib.Parallel(return_as="generator")(
@@ -168,8 +186,11 @@ def _outcomes(
             yield from chunk
 
 
-def _prepare_chunk(reader: Reader, positions: range, preprocessing: Preprocessing) -> list[Prepared | Rejected]:
+def _prepare_chunk(
+    reader: Reader, positions: range, preprocessing: Preprocessing, main_process: int
+) -> list[Prepared | Rejected]:
     """Prepare some records; what is measured is measured on all of them at once."""
+    end_with(main_process)
     outcomes: list[tuple[Record, Conditioned, NDArray[np.int16]] | Rejected] = []
     for record in reader.read(positions):
         if isinstance(record, Rejected):

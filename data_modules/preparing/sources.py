@@ -41,7 +41,8 @@ def prepare_source(
         store: Folder to write. Stopped, the same command goes on where it was.
         sampling_rate: Of the store, in Hz.
         seconds: Duration of every record in the store.
-        band_pass: Lower and upper cut-off in Hz of a zero-phase filter; none keeps the band as recorded.
+        band_pass: Lower and upper cut-off in Hz of a zero-phase filter, as in [0.5, 40]; none keeps the band as
+            recorded.
         crop: What is kept of a longer recording: its start, its center, or nothing (reject).
         pad: Where a shorter recording stands, the rest being marked as missing: at the start, in the center, or
             nowhere (reject).

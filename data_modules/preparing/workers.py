@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import joblib
@@ -57,6 +61,24 @@ def workers(backend: Backend = "processes", jobs: int = 0, address: str | None =
         yield from _ray(jobs, address)
     else:
         raise ConfigurationError(f"backend is {backend!r}: expected processes, threads, dask or ray.")
+
+
+@lru_cache(maxsize=1)
+def end_with(main_process: int) -> None:
+    """Have a worker process of this machine end when the one that started it is gone: killed, it can't tell them.
+
+    Args:
+        main_process: Number of the process that started the workers; nothing is done in it, nor on a cluster.
+    """
+    if os.getppid() != main_process:
+        return
+
+    def watch() -> None:
+        while os.getppid() == main_process:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _dask(jobs: int, address: str | None) -> Iterator[Workers]:

@@ -198,6 +198,10 @@ class OwnRecordsReader:
                 occurring.update(parse_codes(text))
             except RecordError:
                 continue  # its records are rejected with this reason when they are read
+        if "all" in asked:
+            raise ConfigurationError(
+                "label_sets.all is there without a line, each code by itself: choose another name."
+            )
         known = [*self._labels, *sorted(occurring - set(self._labels))]
         for key, labels in asked.items():
             for label, codes in labels.items():

@@ -101,6 +101,10 @@ class WfdbFolderReader:
         recorded = read_signal(self.source, record_id)
         notes = list(recorded.notes)
         stated = _stated(recorded.comments)
+        if recorded.other_leads:
+            notes.append(f"other signals: {', '.join(recorded.other_leads)} are no standard leads; left out.")
+        if all(fields.is_missing(value) for value in _values(stated, "patient id")):
+            notes.append("patient unknown: the header names none; taken as a patient of its own.")
         codes = _codes(stated, notes)
         notes += [
             f"unknown code: {code} is not in the table of labels, it is in no label set."

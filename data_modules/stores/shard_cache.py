@@ -22,6 +22,9 @@ FOLDER_VARIABLE: Final = "ECGFAIR_CACHE"
 BYTES_VARIABLE: Final = "ECGFAIR_CACHE_BYTES"
 
 _PART: Final = ".part"
+_OWN: Final = re.compile(rf"[0-9a-f]{{64}}({re.escape(_PART)})?")
+"""Files that a cache makes; others in its folder are somebody's, and never removed."""
+
 _WAIT_SECONDS: Final = 0.05
 _UNITS: Final = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS: Final = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
@@ -187,7 +190,7 @@ class ShardCache:
     def _make_room(self, size: int, key: str) -> bool:
         """Remove what was used longest ago; false if what others are fetching leaves too little room."""
         with os.scandir(self._folder) as entries:
-            files = [(entry.stat(), Path(entry.path)) for entry in entries if entry.is_file()]
+            files = [(entry.stat(), Path(entry.path)) for entry in entries if _OWN.fullmatch(entry.name)]
         files.sort(key=lambda file: file[0].st_mtime_ns)
         excess = sum(state.st_size for state, _ in files) + size - self._limit
         for state, path in files:

@@ -186,8 +186,10 @@ class RecordStore:
             The labels' names, and (records, labels) uint8.
 
         Raises:
-            ConfigurationError: The store has no such label set.
+            ConfigurationError: The store has no such label set, or the likelihood is no percentage.
         """
+        if not 0 <= min_likelihood <= 100:
+            raise ConfigurationError(f"min_likelihood is {min_likelihood:g}: expected 0 to 100 percent.")
         if label_set not in self.label_sets:
             raise ConfigurationError(
                 f"{self.location} has no label set {label_set!r}.{did_you_mean(label_set, self.label_sets)}"

@@ -39,6 +39,7 @@ _PLAN: Final = "plan.json"
 _PARTS: Final = "parts"
 _STORE: Final = "store"
 _OLD: Final = "old"
+_UNFINISHED: Final = ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,13 @@ class StoreWriter:
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path).absolute()
+        if "://" in str(path):
+            raise StoreError(
+                f"{path} is a URI: prepare into a folder of this machine, then say "
+                f"`python -m ecgfair publish FOLDER {path}`."
+            )
+        if not self.path.name:
+            raise StoreError(f"{path} can't be a store: name a folder in it.")
         self.done = 0
         self.started_anew: tuple[str, ...] = ()
         self.finished = False
@@ -119,6 +127,8 @@ class StoreWriter:
             try:
                 self._lock.acquire()
             except Timeout as error:
+                if not Path(self._lock.lock_file).exists():  # told as held where it can't be made
+                    raise StoreError(f"{self.path} can't be written: choose another folder.") from error
                 raise StoreError(
                     f"{self.path} is being prepared by another process: wait for it, or choose another folder."
                 ) from error
@@ -191,8 +201,16 @@ class StoreWriter:
         if not os.path.lexists(self.path):
             return
         if not self._overwrite:
-            raise StoreError(f"{self.path} is there already: remove it, choose another folder, or say overwrite.")
-        read_manifest(store_files(self.path))  # what is no store is somebody's work, and never removed
+            raise StoreError(
+                f"{self.path} is there already: remove it, choose another folder, or say --overwrite true."
+            )
+        try:
+            read_manifest(store_files(self.path))
+        except StoreError as error:
+            raise StoreError(
+                f"{self.path} is there and not a RecordStore of this ecgfair, so it is not overwritten: remove it, "
+                " or choose another folder."
+            ) from error
 
     def _was_moved(self) -> bool:
         """Whether a preparation of the same plan was stopped after its last step but before it cleaned up."""
@@ -212,7 +230,7 @@ class StoreWriter:
             self.finished = True
             return
         if plan == self._plan:
-            while self._marker(self.done).is_file():
+            while self._is_done(self.done):
                 self.done += 1
             kept = {f"signals-{number:05d}.arrow" for number in range(self.done)}
             for path in self._store.iterdir():
@@ -222,7 +240,11 @@ class StoreWriter:
         if plan is not None:
             self.started_anew = tuple(name for name in self._plan if plan.get(name) != self._plan[name])
         self._put_old_back()
+        self._check_place()  # once more, since another process may have finished before this one had the lock
         if self._partial.exists():
+            self._check_own()
+            # First, or a start that is killed while it removes the parts would leave a plan that counts them as done.
+            (self._partial / _PLAN).unlink(missing_ok=True)
             shutil.rmtree(self._partial)
         try:
             self._parts.mkdir(parents=True)
@@ -231,6 +253,22 @@ class StoreWriter:
         except BaseException:
             self._give_up()  # nothing is in it yet, and without a plan nothing could go on from it
             raise
+
+    def _is_done(self, number: int) -> bool:
+        if not self._marker(number).is_file():
+            return False
+        shard = self._read_marker(number)["shard"]
+        return shard is None or (self._store / shard["file"]).is_file()
+
+    def _check_own(self) -> None:
+        """Make sure that what is to be removed is a stopped preparation and nobody's work."""
+        own = {_PARTS, _STORE, _OLD, _PLAN, f"{_PLAN}{_UNFINISHED}"}
+        foreign = sorted(path.name for path in self._partial.iterdir() if path.name not in own)
+        if foreign:
+            raise StoreError(
+                f"{self._partial} holds {foreign[0]!r}, which is of no stopped preparation: move it away, or choose "
+                "another folder."
+            )
 
     def _put_old_back(self) -> None:
         """Undo the first half of replacing an old store, where a preparation was killed between the halves."""
@@ -331,7 +369,7 @@ class StoreWriter:
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under another name and rename it when it is on disk: it is there wholly or not at all."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
     write(unfinished)
     with unfinished.open("rb+") as file:
         os.fsync(file.fileno())

@@ -67,7 +67,11 @@ class StoresDataModule(LightningDataModule):
         sampling: Sampling | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("max_beats", max_beats, 1),
+        ):
             if value < least:
                 raise ConfigurationError(f"data.{name} is {value}: expected {least} or more.")
         self.stores = list(stores)

@@ -73,6 +73,11 @@ class FinetuneModule(EcgModule):
                 f"There are {len(label_names)} label names and {len(label_prevalence)} prevalences: expected one of "
                 "each a label."
             )
+        if not any(label_prevalence):
+            raise ConfigurationError(
+                f"No training record is positive for any of the {len(label_names)} labels: choose another label set "
+                "(data.init_args.labels), other train_folds, or another store."
+            )
         if attribute_weight < 0:
             raise ConfigurationError(f"attribute_weight is {attribute_weight}: expected 0 or more.")
         self.label_names = label_names

@@ -14,7 +14,8 @@ def test_the_shipped_table_has_the_diagnoses_of_the_challenge():
     sets = read_label_table()
     assert list(sets) == ["all", "scored", "chagas"]
     snomed = [code for codes in sets["all"].values() for code in codes if code.isdecimal()]
-    assert (len(sets["all"]), len(snomed), len(set(snomed))) == (133, 133, 133)
+    assert (len(sets["all"]), len(snomed), len(set(snomed))) == (134, 133, 133)
+    assert sets["all"]["Chagas"] == sets["chagas"]["Chagas"]
     scored = [code for codes in sets["scored"].values() for code in codes if code.isdecimal()]
     assert (len(sets["scored"]), len(set(scored))) == (26, 30)
     assert set(scored) <= set(snomed)

@@ -42,7 +42,8 @@ def write(folder: Path, name: str = "r1", comments: list[str] | None = None) -> 
 
 
 def read(source: Path, comments: list[str]) -> Record:
-    write(source, comments=comments)
+    names_patient = any(comment.startswith("Patient") for comment in comments)
+    write(source, comments=comments if names_patient else [*comments, "Patient ID: 1"])
     (record,) = WfdbFolderReader(source).read([0])
     assert isinstance(record, Record), record
     return record
@@ -138,6 +139,14 @@ def test_a_record_of_two_patients_is_rejected(tmp_path: Path):
     write(tmp_path, comments=["Patient ID: 1", "Patient ID: 2"])
     (outcome,) = WfdbFolderReader(tmp_path).read([0])
     assert outcome == Rejected("r1", "patient unclear: r1.hea names the patients 1, 2.")
+
+
+def test_a_record_that_names_no_patient_is_one_of_its_own_and_says_so(tmp_path: Path):
+    write(tmp_path, comments=["Age: 57"])
+    (record,) = WfdbFolderReader(tmp_path).read([0])
+    assert isinstance(record, Record)
+    assert record.patient_id == "r1"
+    assert record.notes == ("patient unknown: the header names none; taken as a patient of its own.",)
 
 
 def test_an_unknown_code_stays_with_the_record_and_is_noted(tmp_path: Path):
@@ -263,7 +272,7 @@ def test_a_folder_changed_since_is_refused_where_positions_would_mean_other_reco
 
 
 def test_a_table_of_ones_own_makes_the_labels(tmp_path: Path):
-    write(tmp_path / "source", comments=["Dx: a,c"])
+    write(tmp_path / "source", comments=["Dx: a,c", "Patient ID: 1"])
     (tmp_path / "labels.csv").write_text("label,code,remark\nfirst,a,x\nfirst,b,\nother,d,\n")
     reader = WfdbFolderReader(tmp_path / "source", tmp_path / "labels.csv")
     assert reader.label_sets == {"all": {"first": ("a", "b"), "other": ("d",)}}
@@ -298,11 +307,11 @@ def test_any_comments_give_a_record_or_a_reason(one_record: Path, comments: list
 @pytest.mark.parametrize(
     ("source", "found", "noted"),
     [
-        ("cinc2021", 72, {"date unreadable": 72}),
+        ("cinc2021", 72, {"date unreadable": 72, "patient unknown": 72}),
         ("code400", 104, {"file renamed": 1}),
-        ("cinc2011", 700, {}),
-        ("ptb", 1, {}),
-        ("mitbih", 1, {}),
+        ("cinc2011", 700, {"patient unknown": 700}),
+        ("ptb", 1, {"patient unknown": 1, "other signals": 1}),
+        ("mitbih", 1, {"patient unknown": 1}),
     ],
 )
 def test_every_real_record_is_read(real_data: Path, source: str, found: int, noted: dict[str, int]):

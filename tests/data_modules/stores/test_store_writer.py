@@ -61,7 +61,7 @@ def test_a_store_without_rejected_records_has_an_empty_table_of_them(tmp_path: P
 
 def test_an_existing_path_is_not_overwritten_unless_asked(store: RecordStore):
     before = contents(store.path)
-    with pytest.raises(StoreError, match="is there already: remove it, choose another folder, or say overwrite"):
+    with pytest.raises(StoreError, match="is there already: remove it, choose another folder, or say --overwrite true"):
         write(store.path)
     assert contents(store.path) == before
     assert len(write(store.path, made_signals(3), overwrite=True)) == 3
