@@ -124,3 +124,12 @@ def test_impossible_settings_are_refused_by_name(settings, message):
 def test_names_and_prevalences_have_to_match():
     with pytest.raises(ConfigurationError, match="2 label names and 1 prevalences"):
         FinetuneModule(Preprocessing(), ["a", "b"], [0.3], encoder=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("names", "prevalence", "message"),
+    [([], [], "have no labels: stage 2 needs a label set"), (["A", "B"], [0.0, 0.0], "No training record is positive")],
+)
+def test_data_that_stage_two_can_learn_nothing_from_are_refused(names, prevalence, message):
+    with pytest.raises(ConfigurationError, match=message):
+        FinetuneModule(Preprocessing(), names, prevalence, encoder=SMALL)

@@ -168,3 +168,14 @@ def test_a_voltage_int16_can_not_hold_is_an_error_not_a_plateau(voltage: float):
     signal[1, 3] = voltage
     with pytest.raises(RecordError, match=f"voltage too high: 1 samples, up to {abs(voltage):g} mV, .*32.767 mV"):
         to_int16(signal, 0.001)
+
+
+@pytest.mark.parametrize("sampling_rate", [0.0, -100.0, 150_000.0, 250_000.0])
+def test_a_rate_that_can_not_be_resampled_is_rejected(sampling_rate: float):
+    with pytest.raises(RecordError, match="can't be resampled to 100 Hz"):
+        condition(made(noise(), sampling_rate=sampling_rate), Preprocessing())
+
+
+def test_a_constant_is_no_ecg_after_a_filter_either():
+    with pytest.raises(RecordError, match="no signal"):
+        condition(made(np.full((12, 1000), 0.5)), Preprocessing(band_pass=(0.5, 40.0)))

@@ -23,7 +23,7 @@ from data_modules.stores.store import RecordStore
 from data_modules.summary import print_summary
 from data_modules.synthetic_ecg import to_signal, truth
 from ecgfair.ecg import LEADS, MISSING_SAMPLE, Preprocessing
-from ecgfair.errors import ConfigurationError, SourceError, StoreError
+from ecgfair.errors import ConfigurationError, SourceError, StoreError, WorkerError
 
 PREPROCESSING = Preprocessing()
 ROOT = Path(__file__).parents[3]
@@ -301,3 +301,51 @@ def test_real_records_are_stored_bit_by_bit(ptbxl_source: Path, tmp_path: Path):
     names = pd.read_csv(ptbxl_source / DATABASE)["filename_lr"].iloc[positions]
     raw = np.stack([np.fromfile(ptbxl_source / f"{name}.dat", "<i2").reshape(1000, 12).T for name in names])
     assert np.array_equal(RecordStore(tmp_path / "store").gather(np.arange(3)), raw)
+
+
+def test_ctrl_c_says_how_much_is_kept(whole_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls = iter(range(14))
+
+    def interrupted(record: Record, preprocessing: Preprocessing) -> object:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return condition(record, preprocessing)
+
+    condition = prepare_module.condition
+    monkeypatch.setattr(prepare_module, "condition", interrupted)
+    monkeypatch.setattr(prepare_module, "CHUNK", 4)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on after 8 of 20 records"):
+        prepare(PtbXlReader(whole_source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False, part_records=8)
+
+
+@dataclass
+class Deadly(Given):
+    """A reader that kills the process that reads with it."""
+
+    def read(self, positions: Sequence[int]) -> Iterator[Record | Rejected]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield from super().read(positions)
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
+def test_a_worker_that_is_killed_is_one_clear_error(tmp_path: Path):
+    reader = Deadly([made(ecg(number), str(number)) for number in range(1, 80)])
+    with pytest.raises(WorkerError, match="ended unexpectedly, most often for want of memory"):
+        prepare(reader, tmp_path / "store", PREPROCESSING, jobs=2, progress=False)
+
+
+def test_workers_end_when_the_process_that_started_them_is_killed(source: Path, tmp_path: Path):
+    command = [sys.executable, "-c", PREPARE_IN_PARTS, str(source), str(tmp_path / "store")]
+    started = subprocess.Popen(command, cwd=ROOT)
+    while started.poll() is None and not (tmp_path / "store.partial" / "parts" / "00001.json").exists():
+        time.sleep(0.01)
+    children = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    workers = [pid for pid, command in commands.items() if "LokyProcess" in command]
+    assert workers
+    started.kill()
+    started.wait()
+    patience = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

@@ -262,3 +262,11 @@ def test_the_environment_says_where_and_how_much(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ECGFAIR_CACHE", "~/elsewhere")
     monkeypatch.setenv("ECGFAIR_CACHE_BYTES", "2GB")
     assert CacheSettings.from_environment() == CacheSettings(tmp_path / "elsewhere", 2_000_000_000)
+
+
+def test_files_that_the_cache_did_not_make_are_left_alone(source: Source, folder: Path):
+    folder.mkdir(parents=True)
+    (folder / "my_results.bin").write_bytes(bytes(5000))
+    for number in range(1, 6):
+        source.read(number)
+    assert (folder / "my_results.bin").stat().st_size == 5000

@@ -219,3 +219,9 @@ def test_a_file_that_became_something_else_is_named_when_it_is_read(store: Recor
     opened = RecordStore(store.path)
     with pytest.raises(StoreError, match=f"{name} can't be read"):
         opened.gather(np.array([0])) if use == "gather" else opened.records
+
+
+@pytest.mark.parametrize("min_likelihood", [-1, 101, 200])
+def test_a_likelihood_that_is_no_percentage_is_refused(store: RecordStore, min_likelihood: float):
+    with pytest.raises(ConfigurationError, match=f"min_likelihood is {min_likelihood}: expected 0 to 100"):
+        store.labels("all", min_likelihood)

@@ -260,3 +260,30 @@ def test_preprocessing_with_a_band_survives_the_manifest(tmp_path: Path):
     with StoreWriter(tmp_path / "store", preprocessing, LABEL_SETS, "made") as writer:
         writer.write(Part([row(0)], made_signals(1), []))
     assert RecordStore(tmp_path / "store").preprocessing == preprocessing
+
+
+def test_a_folder_of_the_same_name_that_is_no_stopped_preparation_is_left_alone(tmp_path: Path):
+    (tmp_path / "store.partial").mkdir()
+    (tmp_path / "store.partial" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match=r"store\.partial holds 'thesis.tex', which is of no stopped preparation"):
+        write(tmp_path / "store")
+    assert (tmp_path / "store.partial" / "thesis.tex").read_text() == "years of work"
+
+
+def test_parts_removed_by_a_start_anew_that_was_killed_are_not_counted_as_done(store: RecordStore, tmp_path: Path):
+    path = tmp_path / "again"
+    stop_after(2, path, ValueError())
+    (tmp_path / "again.partial" / "store" / "signals-00001.arrow").unlink()
+    with StoreWriter(path, PREPROCESSING, LABEL_SETS, "made") as writer:
+        assert writer.done == 1
+        for part in parts()[1:]:
+            writer.write(part)
+    assert contents(path) == contents(store.path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("s3://bucket/x", "publish FOLDER s3://bucket/x"), ("/", "name a folder")]
+)
+def test_a_place_that_can_be_no_store_is_refused_at_once(path: str, message: str):
+    with pytest.raises(StoreError, match=message):
+        StoreWriter(path, PREPROCESSING, LABEL_SETS, "made")
