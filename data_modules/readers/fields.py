@@ -5,12 +5,14 @@ Every function takes the text found and a list that it adds a note to when it ta
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
 from ecgfair.ecg import FEMALE, MALE
+from ecgfair.errors import RecordError
 
 _OLDEST: Final = 130
 _LAST_FOLD: Final = 127  # what the store's int8 can hold
@@ -109,3 +111,27 @@ def date(text: str, notes: list[str]) -> str | None:
     except ValueError:
         notes.append(f"date unreadable: {text}, expected as in 1984-11-09 09:17:34; taken as missing.")
         return None
+
+
+def likelihoods(text: str, field: str) -> dict[str, float]:
+    """Return codes with their likelihood in percent.
+
+    Args:
+        text: A dictionary in JSON or Python.
+        field: Where it stands, for the message.
+
+    Raises:
+        RecordError: It is none, or a likelihood is not from 0 to 100.
+    """
+    expected = "expected a dictionary of codes with their likelihood in percent, as in {'NORM': 100.0}"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise RecordError(f"{field} unreadable: found {text[:80]!r}, {expected}.") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"{field} unreadable: found {text[:80]!r}, {expected}.")
+    for code, likelihood in value.items():
+        is_number = isinstance(likelihood, int | float) and not isinstance(likelihood, bool)
+        if not isinstance(code, str) or not is_number or not 0 <= likelihood <= 100:
+            raise RecordError(f"{field} unreadable: found {code!r} with likelihood {likelihood!r}, {expected}.")
+    return {code: float(likelihood) for code, likelihood in value.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -238,18 +237,7 @@ def parse_codes(text: str) -> dict[str, float]:
     if not text.startswith("{"):
         codes = [code.strip() for code in text.split(";")]
         return {code: 0.0 for code in codes if not fields.is_missing(code)}
-    expected = 'expected codes with their likelihood in percent, as in {"AFIB": 80}'
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise RecordError(f"codes unreadable: found {text[:80]!r}, {expected}.") from error
-    if not isinstance(value, dict):
-        raise RecordError(f"codes unreadable: found {text[:80]!r}, {expected}.")
-    for code, likelihood in value.items():
-        is_number = isinstance(likelihood, int | float) and not isinstance(likelihood, bool)
-        if not isinstance(code, str) or not is_number or not 0 <= likelihood <= 100:
-            raise RecordError(f"codes unreadable: found {code!r} with likelihood {likelihood!r}, {expected}.")
-    return {code: float(likelihood) for code, likelihood in value.items()}
+    return fields.likelihoods(text, "codes")
 
 
 def _sex_codes(sexes: Mapping[str, str] | None) -> dict[str, int] | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -99,7 +97,7 @@ class PtbXlReader:
     def _record(self, position: int, row: Mapping[str, str]) -> Record:
         self._check_identity(position, row)
         notes: list[str] = []
-        codes = _codes(row["scp_codes"])
+        codes = fields.likelihoods(row["scp_codes"], "scp_codes")
         known = self.label_sets["all"]
         notes += [
             f"unknown code: {code} is not in {STATEMENTS}, it is in no label set."
@@ -213,17 +211,3 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise SourceError(f"{path} lacks {', '.join(missing)}: expected the columns of PTB-XL 1.0.3. {_HOW_TO_GET_IT}")
     stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
     return stripped
-
-
-def _codes(text: str) -> dict[str, float]:
-    expected = "expected a Python dictionary of codes with their likelihood, as in {'NORM': 100.0}"
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise RecordError(f"scp_codes unreadable: found {text[:80]!r}, {expected}.") from error
-    if not isinstance(value, dict):
-        raise RecordError(f"scp_codes unreadable: found {text[:80]!r}, {expected}.")
-    for code, likelihood in value.items():
-        if not isinstance(code, str) or not isinstance(likelihood, int | float) or not math.isfinite(likelihood):
-            raise RecordError(f"scp_codes unreadable: found {code!r} with likelihood {likelihood!r}, {expected}.")
-    return {code: float(likelihood) for code, likelihood in value.items()}
