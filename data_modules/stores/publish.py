@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from data_modules.stores.store_files import MANIFEST, LocalFiles, RemoteFiles, store_files
 from ecgfair.errors import StoreError
 
@@ -45,6 +47,7 @@ def publish(folder: str | Path, location: str) -> None:
                 f"{target.location}: {name} arrived with {arrived.get(name)} of {entry['bytes']} bytes. Publish again."
             )
     target.write(MANIFEST, source.folder / MANIFEST)
+    Console().print(f"Store: {target.location}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _files(source: LocalFiles) -> Mapping[str, Mapping[str, Any]]:

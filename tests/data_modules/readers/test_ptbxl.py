@@ -162,8 +162,8 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     (lambda source: set_cell(source, "filename_lr", "../elsewhere/00001_lr"), "not allowed: '../elsewhere/00001_lr'"),
     (lambda source: set_cell(source, "filename_lr", "/etc/passwd"), "not allowed: '/etc/passwd'"),
     (lambda source: set_cell(source, "filename_lr", ""), "not allowed: ''"),
-    (lambda source: set_cell(source, "scp_codes", "{'NORM': "), "scp_codes unreadable: found .*expected a Python dict"),
-    (lambda source: set_cell(source, "scp_codes", "['NORM']"), "scp_codes unreadable: found .*expected a Python dict"),
+    (lambda source: set_cell(source, "scp_codes", "{'NORM': "), "scp_codes unreadable: found .*expected a dict"),
+    (lambda source: set_cell(source, "scp_codes", "['NORM']"), "scp_codes unreadable: found .*expected a dict"),
     (lambda source: set_cell(source, "scp_codes", "{'NORM': 'much'}"), "'NORM' with likelihood 'much'"),
     (lambda source: set_cell(source, "patient_id", ""), "patient missing: ecg_id 1"),
 ]
