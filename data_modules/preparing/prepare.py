@@ -174,10 +174,8 @@ def _outcomes(
 def _results(tasks: Iterator[Any], crew: Workers) -> Generator[Prepared | Rejected, None, None]:
     if crew.streams:
         # joblib shares the cores' threads out among its workers, so that BLAS does not start all of them in each.
-        chunks: Any = joblib.Parallel(return_as="generator")(
-            tasks
-        )  # typed as a list, but return_as makes it a generator
-        with closing(chunks):
+        parallel: Any = joblib.Parallel(return_as="generator")  # its result is typed as a list
+        with closing(parallel(tasks)) as chunks:
             for chunk in chunks:
                 yield from chunk
         return
