@@ -17,7 +17,7 @@ VERBS: Final = {
     "inspect": "print what a store holds, or draw the 12-lead page of a record: `inspect STORE [RECORD]`",
     "publish": "copy a store behind a URI: `publish STORE s3://bucket/store`",
     "benchmark": "measure how fast records come: `benchmark data SOURCE`",
-    "synthesize": "write a small synthetic data set in the layout of PTB-XL: `synthesize OUT`",
+    "synthesize": "write a synthetic population whose truth is known, as PTB-XL or as a store: `synthesize OUT`",
     "fit": "train stage 1 or stage 2 from a YAML: `fit --config experiments/…/pretrain.yaml`",
     "validate": "measure a checkpoint on the validation folds",
     "test": "measure a checkpoint on the test folds, which nothing else reads",

@@ -29,7 +29,7 @@ from data_modules.stores.publish import publish
 from data_modules.stores.store import RecordStore
 from data_modules.streaming import datamodules, mixture  # noqa: F401  # so that their classes have short names
 from data_modules.streaming.base import StoresDataModule
-from data_modules.synthetic import synthesize
+from data_modules.synthetic.synthesize import synthesize
 from ecgfair.callbacks import BEST, EpochLine
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError, RunFolderError

@@ -47,7 +47,16 @@ def publish(folder: str | Path, location: str) -> None:
                 f"{target.location}: {name} arrived with {arrived.get(name)} of {entry['bytes']} bytes. Publish again."
             )
     target.write(MANIFEST, source.folder / MANIFEST)
+    _tell_what_stays(source.folder, files)
     Console().print(f"Store: {target.location}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tell_what_stays(folder: Path, files: Mapping[str, Any]) -> None:
+    """Name what is no part of the store, such as the truth of a synthetic one, and was therefore not copied."""
+    others = sorted(path.name for path in folder.iterdir() if path.name not in {*files, MANIFEST})
+    if others:
+        told = f"Not copied, since {MANIFEST} does not list it: {', '.join(others)}."
+        Console().print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _files(source: LocalFiles) -> Mapping[str, Mapping[str, Any]]:

@@ -45,6 +45,7 @@ _FEW_LEADS: Final = 4  # so many are read better over ten seconds each than in t
 _FAR_OFF: Final = 1.0  # mV; a baseline beyond it is an offset of the electrode or the amplifier
 
 _PAPER, _FINE, _BOLD, _INK, _GREY, _BEAT = "#fff6f5", "#f7cfcb", "#e8a19b", "#14141e", "#6e6e78", "#1f5fa8"
+_MARK: Final = "#ffe9a8"
 _PNG_DPI: Final = 150
 # matplotlib's own defaults and its own font, so that a page looks the same on every machine.
 _STYLE: Final = ("default", {"font.family": "DejaVu Sans", "svg.fonttype": "path", "svg.hashsalt": "ecgfair"})
@@ -73,6 +74,7 @@ class _Recording:
     signal: NDArray[np.float64]
     leads: tuple[str, ...]
     sampling_rate: float
+    marked: NDArray[np.bool_]
 
     @property
     def shown(self) -> int:
@@ -89,6 +91,7 @@ def draw_page(
     title: str = "",
     lines: Sequence[str] = (),
     recorded: NDArray[np.bool_] | None = None,
+    marked: NDArray[np.bool_] | None = None,
 ) -> Figure:
     """Draw the page of one ECG.
 
@@ -105,6 +108,7 @@ def draw_page(
         title: The first line of the page.
         lines: What stands below it, such as demographics and intervals; long ones are wrapped.
         recorded: (leads, time) false where ``signal`` holds no voltage; none missing if None.
+        marked: (leads, time) true where something is to be pointed out, a light background; nothing if None.
 
     Returns:
         The figure, 297 x 210 mm.
@@ -112,7 +116,7 @@ def draw_page(
     Raises:
         ConfigurationError: The arguments contradict each other.
     """
-    recording = _recording(signal, leads, sampling_rate, recorded)
+    recording = _recording(signal, leads, sampling_rate, recorded, marked)
     notes = _in_place(recording)
     strips = _strips(recording)
     with style.context(_STYLE):
@@ -149,7 +153,11 @@ def save_page(figure: Figure, path: str | Path) -> None:
 
 
 def _recording(
-    signal: NDArray[np.floating[Any]], leads: Sequence[str], sampling_rate: float, recorded: NDArray[np.bool_] | None
+    signal: NDArray[np.floating[Any]],
+    leads: Sequence[str],
+    sampling_rate: float,
+    recorded: NDArray[np.bool_] | None,
+    marked: NDArray[np.bool_] | None,
 ) -> _Recording:
     """Check what is to be drawn, and take out what was not recorded."""
     voltages = np.array(signal, dtype=np.float64)
@@ -160,13 +168,14 @@ def _recording(
         )
     if not sampling_rate > 0:
         raise ConfigurationError(f"sampling_rate is {sampling_rate}: expected a positive number of Hz.")
-    there = np.isfinite(voltages)
+    for name, flags in (("recorded", recorded), ("marked", marked)):
+        if flags is not None and np.shape(flags) != voltages.shape:
+            raise ConfigurationError(f"{name} has shape {np.shape(flags)}: expected {voltages.shape}.")
     if recorded is not None:
-        if np.shape(recorded) != voltages.shape:
-            raise ConfigurationError(f"recorded has shape {np.shape(recorded)}: expected {voltages.shape}.")
-        there &= recorded
-    voltages[~there] = np.nan
-    return _Recording(voltages, tuple(leads), sampling_rate)
+        voltages[~recorded] = np.nan
+    voltages[~np.isfinite(voltages)] = np.nan
+    nothing = np.zeros(voltages.shape, dtype=np.bool_)
+    return _Recording(voltages, tuple(leads), sampling_rate, nothing if marked is None else np.asarray(marked))
 
 
 def _in_place(recording: _Recording) -> list[str]:
@@ -274,6 +283,7 @@ def _draw_strip(axes: Axes, strip: _Strip, recording: _Recording) -> list[str]:
     # The sample at the end is drawn too, or the line would stop short of the border.
     rate = recording.sampling_rate
     samples = np.arange(math.ceil(strip.start * rate), min(math.floor(strip.end * rate) + 1, row.size))
+    _draw_marks(axes, strip, recording)
     height = strip.baseline + row[samples] * MM_PER_MILLIVOLT
     part = "strip" if strip.end - strip.start == SECONDS else "lead"
     trace = _trace(_START + samples / rate * MM_PER_SECOND, height, gid=f"{part}-{strip.lead}")
@@ -282,6 +292,21 @@ def _draw_strip(axes: Axes, strip: _Strip, recording: _Recording) -> list[str]:
     if np.nanmax(height, initial=_BOTTOM) <= _TOP and np.nanmin(height, initial=_TOP) >= _BOTTOM:
         return []
     return [f"{strip.lead} leaves the paper ({np.nanmin(row[samples]):.3g} to {np.nanmax(row[samples]):.3g} mV)"]
+
+
+def _draw_marks(axes: Axes, strip: _Strip, recording: _Recording) -> None:
+    """Lay a background under what is pointed out, a rectangle a stretch."""
+    rate = recording.sampling_rate
+    first, last = math.ceil(strip.start * rate), math.floor(strip.end * rate)
+    flags = recording.marked[recording.leads.index(strip.lead), first:last].astype(np.int8)
+    edges = np.flatnonzero(np.diff(flags, prepend=0, append=0))
+    for start, end in ((first + edges) / rate * MM_PER_SECOND + _START).reshape(-1, 2):
+        corner = start, strip.baseline - 0.35 * strip.room
+        axes.add_patch(
+            Rectangle(
+                corner, end - start, 0.7 * strip.room, color=_MARK, linewidth=0, zorder=0.5, gid=f"mark-{strip.lead}"
+            )
+        )
 
 
 def _trace(x: NDArray[np.float64], y: NDArray[np.float64], gid: str) -> Line2D:

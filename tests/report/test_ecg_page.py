@@ -145,6 +145,22 @@ def test_beats_are_marked_above_the_rhythm_strip_at_their_time():
     assert np.unique(verticals.get_path().vertices[:, 0]) == pytest.approx(strip[[0, 120, 999], 0])
 
 
+def test_what_is_marked_has_a_background_in_its_leads_and_at_its_time():
+    marked = np.zeros((12, 1000), dtype=bool)
+    marked[LEADS.index("II"), 100:120] = marked[LEADS.index("II"), 999] = True
+    marked[LEADS.index("V1"), 100:120] = marked[LEADS.index("V1"), 510:530] = True
+    figure = draw_page(waves(), LEADS, RATE, marked=marked)
+    start = on_paper(figure, "strip-II")[0, 0]
+    spans = {"mark-II": [], "mark-V1": []}
+    for patch in figure.axes[0].patches:
+        if patch.get_gid() in spans:
+            spans[patch.get_gid()].append((patch.get_x() - start, patch.get_width()))
+    # Once in the rhythm strip and once in its column; V1 is shown from 5 s to 7.5 s.
+    assert np.allclose(spans["mark-II"], [(25, 5), (249.75, 0.25), (25, 5)])
+    assert np.allclose(spans["mark-V1"], [(127.5, 5)])
+    assert not [patch for patch in draw_page(waves(), LEADS, RATE).axes[0].patches if patch.get_gid() in spans]
+
+
 def test_a_record_without_beats_is_drawn_without_marks():
     assert on_paper(draw_page(waves(), LEADS, RATE), "beats").shape == (0, 2)
 

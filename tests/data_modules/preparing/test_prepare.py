@@ -21,7 +21,8 @@ from data_modules.readers.ptbxl import DATABASE, PtbXlReader
 from data_modules.records import LabelSets, Record, Rejected
 from data_modules.stores.store import RecordStore
 from data_modules.summary import print_summary
-from data_modules.synthetic_ecg import to_signal, truth
+from data_modules.synthetic.draw import truth
+from data_modules.synthetic.recording import record, to_signal
 from ecgfair.ecg import LEADS, MISSING_SAMPLE, Preprocessing
 from ecgfair.errors import ConfigurationError, SourceError, StoreError, WorkerError
 
@@ -76,8 +77,8 @@ def test_a_store_holds_every_record_as_it_was_made(source: Path, tmp_path: Path)
 def test_beats_and_heart_rate_are_those_of_the_stored_samples(source: Path, tmp_path: Path):
     prepare(PtbXlReader(source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
     for number, row in enumerate(RecordStore(tmp_path / "store").records.to_pylist(), start=1):
-        asked = truth(number)
-        inside = asked.beats[(asked.beats > 0.3) & (asked.beats < 9.7)] * 100
+        beats = record(truth(number)).beats
+        inside = beats[(beats > 0.3) & (beats < 9.7)] * 100
         assert np.abs(np.array(row["beats"])[:, None] - inside).min(axis=0).max() <= 4  # samples, 40 ms
         assert row["heart_rate"] == pytest.approx(60 / np.diff(inside).mean() * 100, rel=0.08)
 
@@ -95,7 +96,7 @@ def test_read_and_rejected_make_what_was_found_and_nothing_is_lost_in_silence(so
     assert (summary.found, summary.read) == (20, 17)
     assert summary.rejected == {"file missing": 1, "samples missing or left over": 1, "ecg_id there twice": 1}
     assert summary.notes == {"age implausible": 1, "sex unknown": 1, "unknown code": 1}
-    assert summary.missing["age"] == 2 + sum(truth(number).age is None for number in range(3, 21))
+    assert summary.missing["age"] == 2 + sum(not truth(number).age_known for number in range(3, 21))
     store = RecordStore(tmp_path / "store")
     assert store.rejected.column("record_id").to_pylist() == ["3", "7", "9"]
     assert {"3", "7"}.isdisjoint(store.records.column("record_id").to_pylist())
@@ -124,7 +125,7 @@ def test_leads_in_another_order_give_the_same_row(source: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("given", [1, 3])
 def test_a_reader_that_loses_or_adds_a_record_is_an_error_and_nothing_is_written(tmp_path: Path, given: int):
-    reader = Given([made(ecg(number), str(number)) for number in range(given)], listed=2)
+    reader = Given([made(ecg(number), str(number)) for number in range(1, given + 1)], listed=2)
     if given == 3:
         reader.read = lambda _: iter(reader.outcomes)  # type: ignore[method-assign]
     with pytest.raises(SourceError, match=f"gave {given} outcomes for the 2 records from 0 on"):
@@ -271,15 +272,18 @@ def test_a_record_that_would_be_clipped_is_rejected(tmp_path: Path):
     assert (summary.read, summary.rejected) == (1, {"voltage too high": 1})
 
 
-def test_the_summary_counts_groups_labels_and_folds(whole_source: Path, tmp_path: Path):
-    summary = prepare(PtbXlReader(whole_source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
+def test_the_summary_counts_groups_labels_and_folds(source: Path, tmp_path: Path):
+    table = pd.read_csv(source / DATABASE, dtype=str, keep_default_na=False)
+    table.loc[2, "sex"] = ""
+    table.to_csv(source / DATABASE, index=False)
+    summary = prepare(PtbXlReader(source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
     truths = [truth(number) for number in range(1, 21)]
-    sexes = {"male": 0, "female": 1, "unknown": None}
-    assert summary.by_sex == {name: sum(one.sex == sex for one in truths) for name, sex in sexes.items()}
+    known = [one.sex for one in truths if one.sex_known and one.number != 3]
+    assert summary.by_sex == {"male": known.count(0), "female": known.count(1), "unknown": 20 - len(known)}
     assert sum(summary.by_age.values()) == 20
-    assert summary.by_age["80+"] == sum(one.age is not None and one.age >= 80 for one in truths)
+    assert summary.by_age["80+"] == sum(one.age_known and one.age >= 80 for one in truths)
     assert summary.label_set == "superdiagnostic"
-    assert summary.labels["NORM"] == sum("NORM" in one.codes for one in truths)
+    assert summary.labels["NORM"] == sum("NORM" in one.stated for one in truths)
     assert sum(summary.folds.values()) == 20
 
 

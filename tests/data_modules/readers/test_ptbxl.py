@@ -16,7 +16,8 @@ import pytest
 from data_modules.preparing.conditioning import to_int16
 from data_modules.readers.ptbxl import DATABASE, STATEMENTS, PtbXlReader
 from data_modules.records import Record, Rejected
-from data_modules.synthetic_ecg import to_signal, truth
+from data_modules.synthetic.draw import truth
+from data_modules.synthetic.recording import to_signal
 from ecgfair.ecg import AGE_OVER_89, FEMALE, LEADS, MALE
 from ecgfair.errors import ConfigurationError, SourceError
 
@@ -67,9 +68,9 @@ def test_a_record_is_read_as_it_was_made(source: Path):
     assert record.signal.dtype == np.float32
     assert record.leads == LEADS
     assert (record.sampling_rate, record.record_id, record.patient_id) == (100, "1", "1")
-    assert tuple(record.codes) == made.codes
+    assert tuple(record.codes) == made.stated
     assert (record.age, record.sex) == (made.age, made.sex)
-    assert record.recorded_at == "1990-01-01T09:00:00"
+    assert record.recorded_at == made.recorded_at
     assert record.fold in range(1, 11)
     assert record.notes == ()
 
@@ -286,14 +287,18 @@ def test_an_unknown_code_stays_with_the_record_and_is_noted(source: Path):
 
 
 def test_label_sets_keep_the_order_of_the_table_and_of_the_literature(source: Path):
+    statements = pd.read_csv(source / STATEMENTS, dtype=str, keep_default_na=False, index_col=0)
+    statements.loc["LNGQT", "form"] = "1.0"  # the official table has statements of two kinds as well
+    statements.to_csv(source / STATEMENTS)
     sets = PtbXlReader(source).label_sets
     assert list(sets) == ["all", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm"]
-    assert list(sets["all"])[:4] == ["NDT", "LNGQT", "NORM", "IMI"]
+    assert list(sets["all"]) == list(statements.index)
+    assert list(sets["all"])[:4] == ["NORM", "SR", "PACE", "AFIB"]
     assert list(sets["superdiagnostic"]) == ["NORM", "MI", "STTC", "CD", "HYP"]
-    assert list(sets["superdiagnostic"]["MI"]) == ["IMI", "ASMI"]
+    assert list(sets["superdiagnostic"]["MI"]) == ["AMI", "IMI", "LMI"]
     assert list(sets["subdiagnostic"]) == sorted(sets["subdiagnostic"])
-    assert list(sets["rhythm"]) == ["SR", "AFIB", "STACH", "SBRAD"]
-    assert list(sets["form"]["NDT"]) == ["NDT"]
+    assert list(sets["rhythm"]) == ["SR", "PACE", "AFIB", "AFLT", "STACH", "SBRAD"]
+    assert list(sets["form"]["LNGQT"]) == list(sets["diagnostic"]["LNGQT"]) == ["LNGQT"]
 
 
 def test_a_pickled_reader_is_small_and_sees_a_table_changed_since(source: Path):

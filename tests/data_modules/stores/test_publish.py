@@ -48,6 +48,16 @@ def test_every_file_arrives_as_it_was(s3: S3, folder: Path):
         assert found == path.read_bytes()
 
 
+def test_what_is_no_part_of_the_store_is_not_copied_and_that_is_said(
+    s3: S3, folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    (folder / "truth").mkdir()
+    (folder / "notes.txt").touch()
+    publish(folder, s3.uri("new"))
+    assert s3.names("new") == {"records.parquet", "signals-00000.arrow", MANIFEST}
+    assert f"Not copied, since {MANIFEST} does not list it: notes.txt, truth.\n" in capsys.readouterr().out
+
+
 def test_the_manifest_goes_last_so_that_half_a_store_is_none(s3: S3, folder: Path):
     s3.fails = lambda path: 500 if path.endswith("signals-00000.arrow") else None
     with pytest.raises(StoreError, match=r"signals-00000\.arrow failed 2 times"):
