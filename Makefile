@@ -26,7 +26,7 @@ install: .venv/.development ## Install everything a contributor needs into .venv
 
 demo: .venv/.runtime ## Both stages on synthetic ECGs, ending in the table by sex and age (3 minutes)
 	rm -rf $(DEMO)
-	$(ECGFAIR) synthesize $(DEMO)/source --records 2500
+	$(ECGFAIR) synthesize $(DEMO)/source --records 2500 --config experiments/smoke/population.yaml
 	$(ECGFAIR) prepare ptbxl $(DEMO)/source $(DEMO)/store
 	$(ECGFAIR) fit --config experiments/smoke/pretrain.yaml
 	$(ECGFAIR) fit --config experiments/smoke/finetune.yaml

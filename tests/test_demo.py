@@ -13,7 +13,7 @@ def test_the_demo_learns_and_ends_with_a_table_by_sex_and_age(tmp_path, monkeypa
     experiments = Path("experiments/smoke").resolve()
     monkeypatch.chdir(tmp_path)
     for arguments in (
-        ["synthesize", "demo/source", "--records", "800"],
+        ["synthesize", "demo/source", "--records", "800", "--config", f"{experiments}/population.yaml"],
         ["prepare", "ptbxl", "demo/source", "demo/store"],
         ["fit", "--config", f"{experiments}/pretrain.yaml"],
         ["fit", "--config", f"{experiments}/finetune.yaml", "--trainer.max_epochs", "8"],

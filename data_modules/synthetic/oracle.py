@@ -237,7 +237,9 @@ def expected_auroc(
     """Return the AUROC of a condition's severity, as far as it shows, against what is stated, in a group.
 
     It is exact for the mixture of people in the group: prevalence changes with age and sex, as does what hides the
-    condition and what is planted. The oracle knows all that, too, so that its own AUROC is somewhat higher.
+    condition and what is planted. It is the size that a planted disparity has for a reader of the signs alone. The
+    oracle's AUROC is higher, since it also knows age, sex and the other conditions; by much where half of a group show
+    no sign at all. Of graded signs it is an upper limit: weak ones drown in what healthy hearts differ by.
 
     Args:
         population: As the records are drawn from.
