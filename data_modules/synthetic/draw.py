@@ -65,7 +65,8 @@ def truth(number: int, seed: int = 0, population: Population = PLAIN) -> Truth:
         record_deviate,
     )
     severity = deviate + present * known.separation[at]
-    strength = np.where(hidden, 0.0, _strength(severity, known.plain_separation))
+    # Of what is hidden as much is drawn as of what is absent: if nothing were, that would tell what hides it.
+    strength = _strength(severity, known.plain_separation)
     chance = stream(seed, Purpose.STATEMENTS, number).random(len(CODES))
     stated = np.where(present, chance >= known.missed[at], ~hidden & (chance < known.invented[at]))
     deviates = stream(seed, Purpose.CONSTITUTION, who.patient).standard_normal((1 + _MOST_VISITS, _QUANTITIES))

@@ -21,7 +21,7 @@ P_DURATION: Final = 0.110
 
 _P_CENTRES: Final = np.array([0.036, 0.071])  # seconds from the onset: right atrium, left atrium
 _P_WIDTHS: Final = np.array([0.0165, 0.0175])
-_P_VECTORS: Final = np.array([[0.04, 0.09, -0.06], [0.07, 0.06, 0.05]])
+_P_VECTORS: Final = np.array([[0.06, 0.085, -0.06], [0.09, 0.065, 0.04]])
 _ECTOPIC_P: Final = np.array([[0.06, -0.04, 0.04], [0.02, -0.05, 0.05]])
 _T_WIDTH: Final = 0.1  # of QT, standard deviation of the later half of T
 _T_PARTS: Final = ((3.2, 1.4, 0.35), (2.0, 1.0, 0.9))

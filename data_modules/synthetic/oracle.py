@@ -263,10 +263,11 @@ def expected_auroc(
     negative = np.bincount(which, not_stated) / not_stated.sum()
     place = CODES.index(code)
     if GRADED[place]:
-        above = ndtr((means[:, None] - means) / np.sqrt(2))
-        return min(float(positive @ above @ negative), 1.0)
-    shown = ndtr(means - circumstances(population).plain_separation[place] / 2)
-    return float((1 + (positive - negative) @ shown) / 2)
+        area = positive @ ndtr((means[:, None] - means) / np.sqrt(2)) @ negative
+    else:
+        shown = ndtr(means - circumstances(population).plain_separation[place] / 2)
+        area = (1 + (positive - negative) @ shown) / 2
+    return min(float(area), 1.0)  # a sum of shares may be a rounding more than 1
 
 
 def _parts(

@@ -21,6 +21,12 @@ DisparityKind = Literal["prevalence", "training_records", "noise", "signs", "lab
 _SEXES: Final[Mapping[str, int]] = {"female": FEMALE, "male": MALE}
 _OF_RECORDS: Final = ("training_records", "noise")
 """Kinds that act on records, not on labels."""
+_MOST_PREVALENCE: Final = 0.999
+"""Nearer to 1, a condition is certain at some ages in all digits that there are, and nothing can be reckoned of it."""
+_MOST_SEPARATION: Final = 100.0
+"""Far beyond, the evidence for one condition has so many digits that none is left for the others."""
+_MOST_NOISE: Final = 1000.0
+"""Nothing is left of the heart far below; without a limit voltages overflow."""
 
 
 def in_group(
@@ -57,10 +63,11 @@ class Disparity:
         strength: ``prevalence``: it is multiplied by 1 - strength. ``training_records``: share of the group's patients
             that is left out. ``noise``: amplitudes are multiplied by 1 + strength. ``signs``: the separation of
             severity is multiplied by 1 - strength. ``label_errors``: share of the records with the condition of which
-            it is not stated. From 0 to 1, but for noise, which has no upper limit.
+            it is not stated. From 0 to 1, but for noise, where 1000 is the most.
         sex: ``female`` or ``male``; both if not given.
         age: From, included, and to, excluded, in years; all ages if not given. At least one of sex and age is needed.
-            Chronic conditions are rarer by the age at the patient's first record, since they are on all records.
+            Chronic conditions are rarer by the age at the patient's first record, since they are on all records. All
+            else goes by the age at each record, so that a patient who was left out may come back when too old for it.
         labels: Codes of the conditions on which ``prevalence``, ``signs`` and ``label_errors`` act; all if empty.
 
     Raises:
@@ -82,11 +89,10 @@ class Disparity:
             raise ConfigurationError(
                 f"Disparity.kind is {self.kind!r}: unknown.{did_you_mean(self.kind, get_args(DisparityKind))}"
             )
-        most = math.inf if self.kind == "noise" else 1
-        if not (0 <= self.strength <= most and math.isfinite(self.strength)):
+        most = _MOST_NOISE if self.kind == "noise" else 1
+        if not 0 <= self.strength <= most:
             raise ConfigurationError(
-                f"Disparity.strength is {self.strength}: expected "
-                f"{'0 or more' if self.kind == 'noise' else '0 to 1'} for the kind {self.kind}."
+                f"Disparity.strength is {self.strength}: expected 0 to {most:g} for the kind {self.kind}."
             )
         self._check_group()
         if self.labels and self.kind in _OF_RECORDS:
@@ -104,11 +110,13 @@ class Disparity:
         if self.sex is not None and self.sex not in _SEXES:
             raise ConfigurationError(f"Disparity.sex is {self.sex!r}: expected female, male or nothing.")
         if self.age is not None and not (
-            len(self.age) == 2 and self.age[0] < self.age[1] and self.age[0] <= OLDEST and self.age[1] > YOUNGEST
+            len(self.age) == 2
+            and all(map(math.isfinite, self.age))  # JSON, in which the population is kept, has no other number
+            and any(self.age[0] <= years < self.age[1] for years in range(YOUNGEST, OLDEST + 1))
         ):
             raise ConfigurationError(
                 f"Disparity.age is {list(self.age)}: expected two ages, the first lower than the second, with somebody "
-                f"between them. Synthetic people are {YOUNGEST} to {OLDEST} years old."
+                f"between them, such as [60, 120]. Synthetic people are {YOUNGEST} to {OLDEST} whole years old."
             )
 
     def group(self, sexes: NDArray[np.int64], ages: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -124,12 +132,12 @@ class Population:
 
     Args:
         prevalence: Code of a condition -> share of the records that have it, before conditions that hide it are taken
-            into account; the others have that of the catalogue. ``NORM`` and ``SR`` follow from the others.
-        separation: Code of a condition -> by how many standard deviations it raises severity; likewise.
+            into account, at most 0.999; the others have that of the catalogue. ``NORM`` and ``SR`` follow from the others.
+        separation: Code of a condition -> by how many standard deviations it raises severity, at most 100; likewise.
         disparities: What is planted.
         missing_age: Share of the patients whose age is not published.
         missing_sex: Share of the patients whose sex is not published.
-        noise: Factor on all disturbances.
+        noise: Factor on all disturbances, at most 1000.
 
     Raises:
         ConfigurationError: A value is impossible.
@@ -150,19 +158,19 @@ class Population:
         _check_codes("Population.prevalence", self.prevalence)
         _check_codes("Population.separation", self.separation)
         for code, share in self.prevalence.items():
-            if not 0 <= share < 1:
+            if not 0 <= share <= _MOST_PREVALENCE:
                 raise ConfigurationError(
-                    f"Population.prevalence of {code} is {share}: expected a share from 0 to below 1."
+                    f"Population.prevalence of {code} is {share}: expected a share from 0 to {_MOST_PREVALENCE}."
                 )
         for name in ("missing_age", "missing_sex"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"Population.{name} is {getattr(self, name)}: expected a share from 0 to 1.")
-        for name, value in (
-            *((f"separation of {code}", value) for code, value in self.separation.items()),
-            ("noise", self.noise),
+        for name, value, most in (
+            *((f"separation of {code}", value, _MOST_SEPARATION) for code, value in self.separation.items()),
+            ("noise", self.noise, _MOST_NOISE),
         ):
-            if not (value >= 0 and math.isfinite(value)):
-                raise ConfigurationError(f"Population.{name} is {value}: expected 0 or more.")
+            if not 0 <= value <= most:
+                raise ConfigurationError(f"Population.{name} is {value}: expected 0 to {most:g}.")
 
     def __hash__(self) -> int:
         """Equal populations have equal hashes, for what is computed once for each; of no use beyond one process."""

@@ -27,7 +27,7 @@ _BEAT_TO_BEAT: Final = 0.012  # share by which beats differ otherwise
 _FIBRILLATION: Final = np.array([[-0.035, 0.016, -0.030], [0.012, 0.0, 0.0], [0.0, 0.016, 0.007]])
 """Millivolts of waves in three directions; the first and largest is that in which V1 sees more than any other lead."""
 _WAVELETS: Final = 7
-_FLUTTER: Final = np.array([0.01, 0.13, 0.055])  # mV; downwards in the inferior leads while upwards in V1
+_FLUTTER: Final = np.array([0.06, 0.13, 0.09])  # mV; downwards in the inferior leads and V6 while upwards in V1
 _SLOWLY: Final = 0.75  # share of each wave of flutter in which it goes down
 _SHORT_P: Final = 0.85  # duration of P before a delta wave, which would run into it otherwise
 

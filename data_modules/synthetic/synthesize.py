@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -83,6 +83,7 @@ def synthesize(
     if os.path.lexists(target):
         raise StoreError(f"{target} is there already: remove it or choose another folder.")
     partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    parents = [parent for parent in target.parents if not os.path.lexists(parent)]  # the innermost first
     plan = _Plan(records, seed, population, sampling_rate, jobs)
     try:
         partial.mkdir(parents=True)
@@ -94,9 +95,17 @@ def synthesize(
     except KeyboardInterrupt:
         raise KeyboardInterrupt("nothing was written") from None
     except OSError as error:
-        raise StoreError(f"{target} can't be written ({error}): make room, or choose another folder.") from error
+        raise _not_written(target, error) from error
+    except StoreError as error:
+        # A full disk in `prepare`, which says that the same command goes on where it stopped: here nothing stays.
+        if isinstance(error.__cause__, OSError):
+            raise _not_written(target, error.__cause__) from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # of what was made, or what somebody else put something into
+            for parent in parents:
+                parent.rmdir()
     print_population(target, table, population, left_out)
 
 
@@ -165,6 +174,10 @@ def _write_store(folder: Path, tables: Path, plan: _Plan) -> pa.Table:
 def _jobs(plan: _Plan, tasks: int) -> int:
     """Return how many processes to start: none for nothing, since starting one takes longer than many records."""
     return min(plan.jobs or joblib.cpu_count(), tasks)
+
+
+def _not_written(target: Path, error: OSError) -> StoreError:
+    return StoreError(f"{target} can't be written ({error}): make room, or choose another folder.")
 
 
 def _all_left_out(plan: _Plan) -> ConfigurationError:

@@ -24,13 +24,13 @@ from ecgfair.report.ecg_page import draw_page
 
 RATE = 500
 DOTS_PER_INCH = 110
-COLOURS = 40  # of the page: paper, grid, ink and what lies between them
+COLOURS = 64  # of the page: paper, grid, ink and what lies between them
 
 INTRODUCTION = """# One example of every synthetic condition
 
 Made by `python experiments/synthetic/pages.py experiments/synthetic`, which writes this file too. A man of 60, one
-condition each, plainly (one standard deviation above its mean severity), on a quiet recording. Yellow is where the
-generator's mask says that the signs are; conditions of the whole record are not marked.
+condition each, plainly (one standard deviation above its mean severity), on a quiet recording. The background is darker
+where the generator's mask says that the signs are; conditions of the whole record are not marked.
 """
 
 
@@ -65,7 +65,9 @@ def draw(code: str, name: str, signs: str, path: Path) -> None:
     )
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-    Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    # The usual choice of colours would mix the ink with the shades of the paper.
+    few = Image.open(buffer).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def asked(drawn: Recording) -> str:

@@ -102,6 +102,7 @@ CRITERIA: dict[str, dict[str, Check]] = {
         "T inverted": each("I", "aVL", "V5", "V6", has=t_is_inverted),
         "ST lowered": each("V5", "V6", has=lambda beat, lead: beat.st(lead) < -0.04),
         "ST not raised": each("I", "aVL", has=lambda beat, lead: beat.st(lead) < -0.01),
+        "ST and T against S": each("V1", "V2", has=lambda beat, lead: beat.st(lead) > 0.02 and beat.t(lead) > 0.1),
     },
     "AMI": {
         "no R": each("V1", "V2", "V3", has=lambda beat, lead: beat.first_r(lead) < 0.05),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +241,26 @@ def test_nothing_half_made_stays_after_an_error(
     else:
         monkeypatch.setattr(synthesize_module, where, fail)
     with pytest.raises(told):
+        synthesize(str(tmp_path / "new" / "newer" / "source"), 3, format=layout, jobs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", ["ptbxl", "store"])
+def test_a_full_disk_is_one_line_about_the_folder_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # What writes signals, in the layout and in the store.
+    monkeypatch.setattr("data_modules.synthetic.ptbxl_layout.write_signal", full)
+    monkeypatch.setattr("data_modules.stores.store_writer.pq.write_table", full)
+    with pytest.raises(StoreError) as told:
         synthesize(str(tmp_path / "source"), 3, format=layout, jobs=1)
+    assert str(told.value) == (
+        f"{tmp_path / 'source'} can't be written ([Errno 28] No space left on device): make room, or choose another "
+        "folder."
+    )
     assert list(tmp_path.iterdir()) == []
 
 
