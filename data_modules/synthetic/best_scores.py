@@ -128,7 +128,7 @@ def print_population(
     patients = len(truth["patient_id"].unique())
     rest = f", {left_out} left out by a planted disparity" if left_out else ""
     console.print(f"{truth.num_rows} records of {patients} patients{rest}.", highlight=False)
-    console.print(_label_table(label_scores(truth)), highlight=False)
+    console.print(_label_table(label_scores(truth), truth.num_rows), highlight=False)
     if population.disparities:
         console.print(_disparity_table(disparity_scores(truth, population.disparities)), highlight=False)
     told = "Best AUROC: of the score that knows the generator, against what is stated, over these records."
@@ -146,15 +146,14 @@ def group_text(disparity: Disparity) -> str:
     return ", ".join(parts)
 
 
-def _label_table(scores: Sequence[LabelScore]) -> Table:
+def _label_table(scores: Sequence[LabelScore], records: int) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("label")
     table.add_column("records", justify="right")
     table.add_column("band")
     table.add_column("best AUROC", justify="right")
-    total = scores[0].positives / scores[0].share if scores[0].share else 0
     for one in scores:
-        table.add_row(one.label, with_share(one.positives, round(total)), one.band, _number(one.best_auroc))
+        table.add_row(one.label, with_share(one.positives, records), one.band, _number(one.best_auroc))
     return table
 
 

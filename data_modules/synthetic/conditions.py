@@ -21,10 +21,10 @@ SINUS_RHYTHM: Final = "SR"
 """Stated where no other rhythm is stated."""
 COMPATIBLE_WITH_NORMAL: Final = ("STACH", "SBRAD")
 
-Segment = Literal["P", "PR", "QRS", "ST", "T", "beat", "pause", "record"]
-"""Where in a beat a sign is: the P wave; from its onset to that of QRS; the QRS complex; its end to the onset of T; the
-T wave. ``beat`` is the whole of those beats that are abnormal (premature ones), ``pause`` from a P wave that is not
-conducted to the next QRS complex, ``record`` all of the recording."""
+Segment = Literal["PR", "QRS", "ST", "T", "beat", "pause", "record"]
+"""Where in a beat a sign is: from the onset of P to that of QRS; the QRS complex, with a pacemaker's spike before it;
+its end to the onset of T; the T wave. ``beat`` is the whole of those beats that are abnormal (premature ones),
+``pause`` from a P wave that is not conducted to the next QRS complex, ``record`` all of the recording."""
 
 Kind = Literal["diagnostic", "form", "rhythm"]
 

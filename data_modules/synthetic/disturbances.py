@@ -94,7 +94,8 @@ class Disturbed:
     problems: Problems
 
 
-def disturb(potentials: Floats, rng: np.random.Generator, sampling_rate: float, factor: float = 1.0) -> Disturbed:
+def disturb(potentials: Floats, rng: np.random.Generator, sampling_rate: float, factor: float = 1.0, respiration: float = 0.25
+) -> Disturbed:
     """Add the disturbances of one recording.
 
     Most records are hardly disturbed, some plainly: levels are log-normal over records, bursts, movements and lost
@@ -111,6 +112,7 @@ def disturb(potentials: Floats, rng: np.random.Generator, sampling_rate: float, 
         sampling_rate: Hz.
         factor: On the amplitude of every disturbance, and on the share of records with lost contact up to
             ``MOST_LEAD_OFF``; 0 leaves the potentials as they are.
+        respiration: Breaths per second, with which the baseline wanders.
 
     Raises:
         ConfigurationError: The factor is negative or not finite, the sampling rate below 50 Hz, or the potentials are
@@ -119,7 +121,7 @@ def disturb(potentials: Floats, rng: np.random.Generator, sampling_rate: float, 
     _check(potentials, sampling_rate, factor)
     grid = _grid(potentials.shape[1], sampling_rate)
     wander = _drift(rng, grid)
-    breathing = _breathing(rng, grid)
+    breathing = _breathing(rng, grid, respiration)
     mains = _mains(rng, grid)
     lasting, bursts = _muscle_levels(rng, grid)
     motion = _motion(rng, grid)
@@ -204,10 +206,10 @@ def _drift(rng: np.random.Generator, grid: _Grid) -> Floats:
     return np.asarray(level * (rng.standard_normal((len(ELECTRODES), 2 * len(_DRIFT))) @ grid.slow))
 
 
-def _breathing(rng: np.random.Generator, grid: _Grid) -> Floats:
-    """Return (9, time) wander with breathing: one rate, each electrode with a size and phase of its own."""
+def _breathing(rng: np.random.Generator, grid: _Grid, respiration: float) -> Floats:
+    """Return (9, time) wander with breathing: each electrode has a size and phase of its own."""
     level = _level(rng, "breathing")
-    turns = 2 * np.pi * rng.uniform(*_BREATHING) * grid.seconds
+    turns = 2 * np.pi * respiration * grid.seconds
     return np.asarray(level * (rng.standard_normal((len(ELECTRODES), 2)) @ np.stack((np.cos(turns), np.sin(turns)))))
 
 

@@ -16,10 +16,7 @@ from data_modules.synthetic.dipole import FRONTAL_MATRIX, Floats, Waves
 SEPTUM, FREE_WALL, BASE, LAST = range(4)
 """Rows of the arrays about QRS."""
 
-P_DURATION: Final = 0.110
-"""Seconds from the onset of the P wave to its end."""
-
-_P_CENTRES: Final = np.array([0.036, 0.071])  # seconds from the onset: right atrium, left atrium
+_P_CENTRES: Final = np.array([0.036, 0.071])  # seconds from the onset: right atrium, left atrium; P lasts 0.11 s
 _P_WIDTHS: Final = np.array([0.0165, 0.0175])
 _P_VECTORS: Final = np.array([[0.06, 0.085, -0.06], [0.09, 0.065, 0.04]])
 _ECTOPIC_P: Final = np.array([[0.06, -0.04, 0.04], [0.02, -0.05, 0.05]])
@@ -31,7 +28,7 @@ _SYMMETRIC_T: Final = ((2.0, 1.0, 1.15), (2.0, 1.0, 0.0))
 _ST_CENTRES: Final = (0.08, 0.48, 0.88)  # shares of the ST segment: three waves that together are level
 _ST_WIDTH: Final = 0.24
 _ST_HEIGHT: Final = 0.665  # of each wave, so that their sum is as high as asked for
-T_BEGINS: Final = 4.5
+_T_BEGINS: Final = 4.5
 """Widths before its end at which T begins."""
 _SPIKE: Final = (-0.02, 0.003)  # seconds from the onset of QRS to a pacemaker's spike, and its width
 
@@ -68,9 +65,15 @@ class Beat:
         return float(self.places[FREE_WALL]) * self.qrs
 
     @property
+    def begins(self) -> float:
+        """Seconds from the onset of QRS to that of a pacemaker's spike before it; 0 where there is none."""
+        centre, width = _SPIKE
+        return centre - 3 * width if self.spike.any() else 0.0
+
+    @property
     def t_onset(self) -> float:
         """Seconds from the onset of QRS."""
-        return self.qt * (1 - T_BEGINS * _T_WIDTH)
+        return self.qt * (1 - _T_BEGINS * _T_WIDTH)
 
 
 NORMAL_BEAT: Final = Beat(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.synthetic.conditions import CONDITIONS, Segment
-from data_modules.synthetic.heart import P_DURATION, Beat
+from data_modules.synthetic.heart import Beat
 from data_modules.synthetic.rhythm import Rhythm
 from data_modules.synthetic.truth import Truth
 from ecgfair.ecg import LEADS
@@ -89,13 +89,12 @@ def _spans(code: str, segment: Segment, rhythm: Rhythm, usual: Beat, ectopic: Be
 
 def _part(segment: Segment, onset: float, pr: float, beat: Beat) -> Iterator[_Span]:
     """Yield the span of one part of a usual beat, none where the beat has no such part."""
-    after = {"QRS": (0.0, beat.qrs), "ST": (beat.qrs, beat.t_onset), "T": (beat.t_onset, beat.qt)}
+    after = {"QRS": (beat.begins, beat.qrs), "ST": (beat.qrs, beat.t_onset), "T": (beat.t_onset, beat.qt)}
     if segment in after:
         start, end = after[segment]
         yield onset + start, onset + end
     elif not np.isnan(pr):
-        p_onset = onset - pr
-        yield p_onset, onset if segment == "PR" else p_onset + P_DURATION
+        yield onset - pr, onset
 
 
 def mask_array(masks: Iterable[Mask], code: str, length: int, sampling_rate: float) -> NDArray[np.bool_]:

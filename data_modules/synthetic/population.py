@@ -131,8 +131,9 @@ class Population:
     What is changed here changes nothing else: all else is drawn from the same random numbers.
 
     Args:
-        prevalence: Code of a condition -> share of the records that have it, before conditions that hide it are taken
-            into account, at most 0.999; the others have that of the catalogue. ``NORM`` and ``SR`` follow from the others.
+        prevalence: Code of a condition in ``conditions.csv`` -> share of the records that have it, before conditions
+            that hide it are taken into account, at most 0.999; the others have that of the catalogue. ``NORM`` and
+            ``SR`` follow from them.
         separation: Code of a condition -> by how many standard deviations it raises severity, at most 100; likewise.
         disparities: What is planted.
         missing_age: Share of the patients whose age is not published.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,6 @@ DATABASE_COLUMNS: Final = (
 """As in the official ``ptbxl_database.csv``."""
 
 _FILES: Final = {100: ("filename_lr", "records100", "lr"), 500: ("filename_hr", "records500", "hr")}
-_PROBLEMS: Final = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
 _EXTRA_BEATS: Final = {"PVC": "VES", "PAC": "SVES"}
 """German abbreviations of ventricular and supraventricular extrasystoles, as in PTB-XL."""
 _AGE_OVER_89: Final = 300.0
@@ -80,7 +80,7 @@ def database_row(truth: Truth, recording: Recording, sampling_rate: int) -> dict
         "strat_fold": truth.fold,
         _FILES[sampling_rate][0]: file_name(truth.number, sampling_rate),
     }
-    return row | {name: _listed(getattr(recording.problems, name)) for name in _PROBLEMS}
+    return row | {name: _listed(leads) for name, leads in asdict(recording.problems).items()}
 
 
 def write_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from data_modules.synthetic.disturbances import Problems, disturb
 from data_modules.synthetic.electrodes import quantise, swap_arms, to_potentials
 from data_modules.synthetic.heart import Beat, atrial_waves, ventricular_waves
 from data_modules.synthetic.masks import Mask, masks_of
-from data_modules.synthetic.rhythm import Pace, Rhythm, plan
+from data_modules.synthetic.rhythm import MOST_BEATS, Pace, Rhythm, plan
 from data_modules.synthetic.signs import Asked, ask, conducted_pr, ectopic_shape, shape
 from data_modules.synthetic.streams import Purpose, stream
 from data_modules.synthetic.truth import Truth
@@ -61,13 +61,13 @@ def record(truth: Truth, sampling_rate: int = 100) -> Recording:
     rng = stream(truth.seed, Purpose.RHYTHM, truth.number)
     breath, phase, side = rng.random(3)
     wavelets = rng.random(1 + 3 * _WAVELETS)
-    deviates = rng.standard_normal(64)
+    deviates = rng.standard_normal(MOST_BEATS)
     asked = ask(truth.constitution, truth.strength)
     pace = Pace(
         heart_rate=asked.heart_rate,
         pr=conducted_pr(truth.constitution, truth.strength) / 1000,
         seconds=SECONDS,
-        respiration=0.18 + 0.14 * breath,
+        respiration=0.18 + 0.14 * breath,  # Hz, 11 to 19 breaths a minute
         arrhythmia=respiratory_arrhythmia(truth.age),
     )
     rhythm = plan(pace, truth.strength, rng)
@@ -124,7 +124,7 @@ def _atria(truth: Truth, rhythm: Rhythm, chances: Floats, seconds: Floats) -> Fl
     if truth.strength["AFIB"] > 0:
         # Waves of many frequencies in every direction: none is like the one before, as wavelets that wander make them.
         parts = np.arange(_WAVELETS)
-        frequencies = 4.2 + 0.7 * parts + 0.6 * chances[0]
+        frequencies = 4.2 + 0.7 * parts + 0.6 * chances[0]  # Hz
         angles = 2 * np.pi * (frequencies * seconds[:, None, None] + chances[1:].reshape(3, _WAVELETS))
         waves = (np.sin(angles) * 0.85**parts).sum(axis=2).T
         fibrillation: Floats = truth.constitution.voltage * (_FIBRILLATION.T @ waves)

@@ -15,8 +15,10 @@ from data_modules.synthetic.signs import conducted_flutter
 MARGIN: Final = 2.0
 """Seconds before and after the recording in which beats are planned too, so that none is cut off."""
 
+MOST_BEATS: Final = 64
+"""More than there can be in ten seconds and the margins."""
+
 _SLOW_WAVE: Final = 0.1  # Hz of the slower of the two peaks of heart rate variability (McSharry 2003)
-_MOST_BEATS: Final = 64
 _PREMATURE: Final = 0.36  # of an RR interval by which an ectopic beat comes early
 _LATE: Final = 1.06  # RR intervals from a premature atrial beat to the next one
 _DIGITS: Final = 6
@@ -76,7 +78,7 @@ def plan(pace: Pace, strength: Mapping[str, float], rng: np.random.Generator) ->
     Returns:
         Times are whole microseconds, so that they are the same on machines whose sine differs in the last bit.
     """
-    rhythm = _plan(pace, strength, rng.standard_normal(_MOST_BEATS), rng.random(16))
+    rhythm = _plan(pace, strength, rng.standard_normal(MOST_BEATS), rng.random(16))
     return replace(
         rhythm,
         beats=rhythm.beats.round(_DIGITS),
@@ -110,7 +112,7 @@ def _sinus(pace: Pace, deviates: Floats, chances: Floats, *, paced: bool) -> Flo
     """Return the beats of the sinus node, which follow breathing and a slower wave, or those of a pacemaker."""
     mean = 60 / pace.heart_rate
     start = -MARGIN + chances[0] * mean
-    around = start + mean * np.arange(_MOST_BEATS)
+    around = start + mean * np.arange(MOST_BEATS)
     change = 0.0 if paced else pace.arrhythmia
     breathing = np.sin(2 * np.pi * (pace.respiration * around + chances[1]))
     slow = np.sin(2 * np.pi * (_SLOW_WAVE * around + chances[2]))
@@ -119,7 +121,7 @@ def _sinus(pace: Pace, deviates: Floats, chances: Floats, *, paced: bool) -> Flo
 
 
 def _irregular(pace: Pace, deviates: Floats, chance: float) -> Floats:
-    """Return beats of which none follows from the one before: a log-normal RR interval, no shorter than 0.36 s."""
+    """Return beats of which none follows from the one before: log-normal RR intervals of 0.36 to 2 s."""
     mean = 60 / pace.heart_rate
     steps = np.clip(mean * np.exp(0.2 * deviates - 0.02), 0.36, 2.0)
     return _within(-MARGIN + chance * mean + np.cumsum(steps), pace)
@@ -137,7 +139,7 @@ def _without_p(beats: Floats) -> Rhythm:
 def _fluttering(pace: Pace, chances: Floats) -> Rhythm:
     """Let every second, third or fourth wave of the atria through."""
     interval = 60 / pace.heart_rate
-    beats = -MARGIN + chances[1] * interval + interval * np.arange(_MOST_BEATS)
+    beats = -MARGIN + chances[1] * interval + interval * np.arange(MOST_BEATS)
     flutter = conducted_flutter(pace.heart_rate) / interval
     return replace(_without_p(_within(beats, pace)), flutter=flutter)
 

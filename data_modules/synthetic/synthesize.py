@@ -24,14 +24,13 @@ from data_modules.synthetic.best_scores import print_population
 from data_modules.synthetic.draw import truth
 from data_modules.synthetic.population import Population
 from data_modules.synthetic.reader import SyntheticReader, check, describe
-from data_modules.synthetic.recording import Recording, record
+from data_modules.synthetic.recording import SECONDS, Recording, record
 from data_modules.synthetic.truth import Truth
 from data_modules.synthetic.truth_tables import TRUTH_SCHEMA, truth_table, write_truth
 from ecgfair import __version__
 from ecgfair.ecg import Preprocessing
 from ecgfair.errors import ConfigurationError, StoreError, WorkerError
 
-_SECONDS: Final = 10
 _RECORDS_A_TASK: Final = 2000
 """Some seconds of work, since starting a process takes as long."""
 
@@ -163,7 +162,7 @@ def _write_store(folder: Path, tables: Path, plan: _Plan) -> pa.Table:
     reader = SyntheticReader(plan.records, plan.seed, plan.population, plan.sampling_rate, tables)
     if not len(reader):
         raise _all_left_out(plan)
-    preprocessing = Preprocessing(sampling_rate=plan.sampling_rate, length=_SECONDS * plan.sampling_rate)
+    preprocessing = Preprocessing(sampling_rate=plan.sampling_rate, length=SECONDS * plan.sampling_rate)
     jobs = _jobs(plan, -(-len(reader) // CHUNK))
     summary = prepare(reader, folder, preprocessing, jobs=jobs)
     if summary.rejected:

@@ -26,7 +26,7 @@ class Truth:
         stated: Codes that are published: the conditions after label errors, ``NORM`` and ``SR`` where they apply.
         severity: Code -> latent severity, standard deviations above the mean of those without the condition.
         strength: Code -> how plainly its signs are drawn, 0 to 1.
-        oracle: Code (conditions, ``NORM`` and ``SR``) -> probability that it is stated, given all but ``present``.
+        oracle: Code (conditions, ``NORM`` and ``SR``) -> probability that it is stated, given severity, age and sex.
         constitution: Heart rate, intervals, axis and voltage as they would be without any condition.
         noise: Factor on all disturbances.
         left_out: Whether a planted disparity keeps it out of the data set.

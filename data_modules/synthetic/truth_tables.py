@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +22,12 @@ import pyarrow.parquet as pq
 
 from data_modules.synthetic import published
 from data_modules.synthetic.conditions import CONDITIONS
+from data_modules.synthetic.constitution import Constitution
+from data_modules.synthetic.disturbances import Problems
 from data_modules.synthetic.masks import Mask
 from data_modules.synthetic.published import LABELS
 from data_modules.synthetic.recording import Recording
+from data_modules.synthetic.signs import Asked
 from data_modules.synthetic.truth import Truth
 from ecgfair.errors import SourceError
 
@@ -33,9 +37,9 @@ ORACLE: Final = "oracle.parquet"
 MASKS: Final = "masks.parquet"
 POPULATION: Final = "population.json"
 
-_ASKED: Final = ("heart_rate", "pr", "qrs", "qt", "qtc", "axis")
-_CONSTITUTION: Final = ("heart_rate", "pr", "qrs", "qtc", "axis", "voltage")
-_PROBLEMS: Final = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
+_ASKED: Final = tuple(one.name for one in fields(Asked))
+_CONSTITUTION: Final = tuple(one.name for one in fields(Constitution))
+_PROBLEMS: Final = tuple(one.name for one in fields(Problems))
 _LEADS: Final = pa.list_(pa.string())
 _MASK: Final = pa.struct([("code", pa.string()), ("leads", _LEADS), ("start", pa.float64()), ("end", pa.float64())])
 
@@ -194,8 +198,8 @@ def _row(truth: Truth, recording: Recording) -> dict[str, Any]:
     row |= {name: getattr(recording.asked, name) for name in _ASKED}
     row |= {name: getattr(recording.problems, name) for name in _PROBLEMS}
     row |= {f"constitution/{name}": getattr(truth.constitution, name) for name in _CONSTITUTION}
-    row |= {f"severity/{code}": truth.severity.get(code) for code in CONDITIONS}
-    row |= {f"strength/{code}": truth.strength.get(code) for code in CONDITIONS}
+    row |= {f"severity/{code}": truth.severity[code] for code in CONDITIONS}
+    row |= {f"strength/{code}": truth.strength[code] for code in CONDITIONS}
     return row | {f"oracle/{label}": truth.oracle[label] for label in LABELS}
 
 

@@ -109,6 +109,17 @@ def test_all_of_it_is_told_in_a_few_lines(table: pa.Table):
     assert lines[-1] == "Data set: /somewhere/made"
 
 
+def test_shares_are_told_where_nobody_is_normal_as_well():
+    everybody = Population(prevalence={"IMI": 0.999})
+    made = record(truth(1))
+    ill = truth_table([(truth(number, 0, everybody), made) for number in range(1, 11)])
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_population(Path("made"), ill, everybody, 0, console)
+    told = [line.split() for line in console.export_text().splitlines()]
+    assert ["NORM", "0", "tail", "-"] in told
+    assert ["IMI", "10", "(100.0", "%)", "head", "-"] in told
+
+
 def test_without_a_disparity_none_is_told(table: pa.Table):
     console = Console(width=80, file=io.StringIO(), record=True)
     print_population(Path("made"), table, Population(), 0, console)

@@ -41,7 +41,7 @@ def test_only_diagnoses_have_a_class_as_in_ptb_xl():
         assert bool(one.diagnostic_class) == bool(one.diagnostic_subclass) == (one.kind == "diagnostic"), one.code
 
 
-def test_every_condition_that_changes_the_beat_grows_or_is_told_as_a_whole():
+def test_tables_name_codes_of_the_catalogue_and_only_premature_beats_are_marked_beat_by_beat():
     assert set(SHAPES) <= set(CONDITIONS)
     assert set(COMPATIBLE_WITH_NORMAL) <= set(CONDITIONS)
     # A rhythm is of the record; a chronic condition can't be of some beats only.

@@ -1,3 +1,7 @@
+"""What a healthy ECG is like by age and sex: as the table says, and within the limits of a normal one."""
+
+from __future__ import annotations
+
 import dataclasses
 from itertools import pairwise
 

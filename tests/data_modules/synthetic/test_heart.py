@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation
 
 from data_modules.synthetic.heart import (
     NORMAL_BEAT,
-    P_DURATION,
     Beat,
     atrial_waves,
     turned,
@@ -20,6 +19,8 @@ from data_modules.synthetic.heart import (
 from ecgfair.ecg import LEADS
 from tests.data_modules.synthetic.drawn import ONSET, PERSONS, RATE, drawn_beat, in_leads
 
+P_DURATION = 0.11
+"""Seconds."""
 ONE = np.array([ONSET / RATE])
 
 

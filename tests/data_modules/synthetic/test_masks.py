@@ -55,6 +55,18 @@ def test_masks_of_usual_beats_are_the_parts_that_are_drawn(code: str, start: flo
     assert {mask.leads for mask in masks(code)} == {CONDITIONS[code].leads}
 
 
+def test_the_mask_of_a_paced_beat_begins_with_the_spike_before_it():
+    drawn = plain("PACE")
+    made = record(drawn, RATE)
+    seconds = np.arange(SECONDS * RATE) / RATE
+    starts = np.array([mask.start for mask in made.masks])
+    steep = np.abs(np.gradient(made.signal[1].astype(float)))
+    spikes = seconds[steep > 0.5 * steep.max()]
+    assert len(spikes) > SECONDS
+    # Each is a few milliseconds after the onset of a mask.
+    assert all(np.any((spike - starts >= 0) & (spike - starts < 0.02)) for spike in spikes)
+
+
 def test_premature_beats_of_the_ventricles_do_not_show_the_signs_of_usual_ones():
     assert [mask.start for mask in masks("INVT", ventricular=1)] == pytest.approx(
         [beat - NORMAL_BEAT.main + NORMAL_BEAT.t_onset for beat in BEATS[[0, 2]]]
