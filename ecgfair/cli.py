@@ -29,7 +29,7 @@ from data_modules.stores.publish import publish
 from data_modules.stores.store import RecordStore
 from data_modules.streaming import datamodules, mixture  # noqa: F401  # so that their classes have short names
 from data_modules.streaming.base import StoresDataModule
-from data_modules.synthetic.synthesize import synthesize
+from data_modules.synthetic.writing.synthesize import synthesize
 from ecgfair.callbacks import BEST, EpochLine
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError, RunFolderError
@@ -99,7 +99,7 @@ def _inspect_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     )
     try:
         return vars(parser.parse_args(list(arguments)))
-    except jsonargparse.ArgumentError as error:
+    except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
         raise ConfigurationError(_in_one_line(str(error))) from error
 
 
@@ -123,7 +123,7 @@ def _call(components: Any, verb: str, arguments: Sequence[str]) -> None:
             allow_abbrev=False,
             as_positional=True,
         )
-    except jsonargparse.ArgumentError as error:
+    except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
         raise ConfigurationError(_in_one_line(str(error))) from error
 
 
@@ -177,7 +177,7 @@ class ExperimentCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             super().parse_arguments(parser, args)
-        except jsonargparse.ArgumentError as error:
+        except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
             raise ConfigurationError(_in_one_line(str(error))) from error
 
     @override
@@ -272,6 +272,8 @@ class ExperimentCLI(LightningCLI):
 
 def _in_one_line(parse_error: str) -> str:
     """Keep of jsonargparse's page on types the lines that say what is wrong."""
+    if "codec can't decode" in parse_error:
+        return f"The file named by --config is no text ({parse_error}): expected YAML."
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in parse_error.splitlines()]
     said = " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(noise))

@@ -11,7 +11,7 @@ import torch
 
 from data_modules.preparing.prepare import prepare
 from data_modules.readers.ptbxl import PtbXlReader
-from data_modules.synthetic.synthesize import synthesize
+from data_modules.synthetic.writing.synthesize import synthesize
 from ecgfair.ecg import Preprocessing
 
 # Tensors are small here, and processes of the distributed tests would fight for the cores.

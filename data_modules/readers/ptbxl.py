@@ -61,6 +61,7 @@ class PtbXlReader:
         database = _read_table(self.source / DATABASE, columns)
         statements = _read_table(self.source / STATEMENTS, _STATEMENT_COLUMNS)
         self.label_sets: LabelSets = label_sets_of(statements)
+        columns += [name for name in _FILE_COLUMNS.values() if name in database.columns and name not in columns]
         rows = database[columns].itertuples(index=False, name=None)
         self._rows = [dict(zip(columns, row, strict=True)) for row in rows]
         first: dict[str, int] = {}
@@ -105,6 +106,12 @@ class PtbXlReader:
             if code not in known
         ]
         name = row[_FILE_COLUMNS[self.sampling_rate]]
+        others = [rate for rate, column in _FILE_COLUMNS.items() if row.get(column)]
+        if not name and others:
+            raise RecordError(
+                f"other sampling rate: {DATABASE} names no file at {self.sampling_rate} Hz, but one at {others[0]} Hz: "
+                f"say --sampling_rate {others[0]}."
+            )
         recorded = read_signal(self.source, name)
         notes += recorded.notes
         missing = [lead for lead in LEADS if lead not in recorded.leads]

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_modules.stores.store import RecordStore
-from data_modules.synthetic.constitution import EFFECTS, YOUNGEST, respiratory_arrhythmia
+from data_modules.synthetic.people.constitution import EFFECTS, YOUNGEST, respiratory_arrhythmia
 from ecgfair.ecg import FEMALE, MALE
 
 INDEPENDENT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")

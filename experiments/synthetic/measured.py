@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from data_modules.measuring.measurement import measure_batch
-from data_modules.synthetic.conditions import CONDITIONS, NORMAL
-from data_modules.synthetic.draw import example, truth
-from data_modules.synthetic.recording import SECONDS, Recording, record
-from data_modules.synthetic.truth import Truth
+from data_modules.synthetic.people.conditions import CONDITIONS, NORMAL
+from data_modules.synthetic.people.draw import example, truth
+from data_modules.synthetic.people.truth import Truth
+from data_modules.synthetic.signals.recording import SECONDS, Recording, record
 from ecgfair.ecg import LEADS
 
 QUANTITIES = {"heart_rate": "/min", "pr": "ms", "qrs": "ms", "qt": "ms", "axis": "degrees"}

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.synthetic.conditions import CONDITIONS, NORMAL
-from data_modules.synthetic.draw import example
-from data_modules.synthetic.masks import mask_array
-from data_modules.synthetic.recording import SECONDS, Recording, record
+from data_modules.synthetic.people.conditions import CONDITIONS, NORMAL
+from data_modules.synthetic.people.draw import example
+from data_modules.synthetic.signals.masks import mask_array
+from data_modules.synthetic.signals.recording import SECONDS, Recording, record
 from ecgfair.ecg import LEADS
 from ecgfair.report.ecg_page import draw_page
 

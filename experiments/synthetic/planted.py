@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from data_modules.synthetic.conditions import CONDITIONS
-from data_modules.synthetic.oracle import expected_auroc
-from data_modules.synthetic.population import Disparity, Population
-from data_modules.synthetic.truth_tables import read_oracle
+from data_modules.synthetic.people.conditions import CONDITIONS
+from data_modules.synthetic.people.oracle import expected_auroc
+from data_modules.synthetic.people.population import Disparity, Population
+from data_modules.synthetic.writing.truth_tables import read_oracle
 from ecgfair.__main__ import main as ecgfair
 from ecgfair.ecg import FEMALE, MALE
 from ecgfair.metrics.auroc import auroc

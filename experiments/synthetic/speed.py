@@ -12,8 +12,8 @@ import time
 
 from rich.console import Console
 
-from data_modules.synthetic.draw import truth
-from data_modules.synthetic.recording import record
+from data_modules.synthetic.people.draw import truth
+from data_modules.synthetic.signals.recording import record
 
 
 def seconds_for(numbers: range, rate: int) -> tuple[float, float]:

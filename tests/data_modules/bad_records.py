@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.synthetic.draw import truth
-from data_modules.synthetic.recording import to_signal
+from data_modules.synthetic.people.draw import truth
+from data_modules.synthetic.signals.recording import to_signal
 from ecgfair.ecg import LEADS
 from tests.data_modules.made_sources import FIRST_PART, KINDS, Source, write_wfdb
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_modules.synthetic.synthesize import synthesize
+from data_modules.synthetic.writing.synthesize import synthesize
 
 MADE_RECORDS = 20
 

@@ -15,9 +15,9 @@ import wfdb
 from numpy.typing import NDArray
 
 from data_modules.stores.store import RecordStore
-from data_modules.synthetic.draw import truth
-from data_modules.synthetic.recording import to_signal
-from data_modules.synthetic.synthesize import synthesize
+from data_modules.synthetic.people.draw import truth
+from data_modules.synthetic.signals.recording import to_signal
+from data_modules.synthetic.writing.synthesize import synthesize
 from ecgfair.__main__ import main
 from ecgfair.ecg import LEADS
 from tests.data_modules.code15_source import exam, padded, tracing, write_exams, write_part

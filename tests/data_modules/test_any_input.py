@@ -19,8 +19,8 @@ from data_modules.readers.ptbxl import PtbXlReader
 from data_modules.readers.wfdb_folder import WfdbFolderReader
 from data_modules.records import Reader
 from data_modules.stores.store import RecordStore
-from data_modules.synthetic.draw import truth
-from data_modules.synthetic.recording import to_signal
+from data_modules.synthetic.people.draw import truth
+from data_modules.synthetic.signals.recording import to_signal
 from ecgfair.ecg import Preprocessing
 from tests.data_modules.made_sources import Rows, Source, make_source, rows_of, write_wfdb
 from tests.data_modules.readers.test_wfdb_header import EDITS, mutated

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from data_modules.measuring.beats import find_beats
 from data_modules.measuring.quality import Quality, assess
-from data_modules.synthetic.draw import truth
-from data_modules.synthetic.population import Population
-from data_modules.synthetic.recording import record
+from data_modules.synthetic.people.draw import truth
+from data_modules.synthetic.people.population import Population
+from data_modules.synthetic.signals.recording import record
 from ecgfair.ecg import LEADS
 from experiments.benchmarks.quality import auroc, judge
 from tests.conftest import missing_data

@@ -21,8 +21,8 @@ from data_modules.readers.ptbxl import DATABASE, PtbXlReader
 from data_modules.records import LabelSets, Record, Rejected
 from data_modules.stores.store import RecordStore
 from data_modules.summary import print_summary
-from data_modules.synthetic.draw import truth
-from data_modules.synthetic.recording import record, to_signal
+from data_modules.synthetic.people.draw import truth
+from data_modules.synthetic.signals.recording import record, to_signal
 from ecgfair.ecg import LEADS, MISSING_SAMPLE, Preprocessing
 from ecgfair.errors import ConfigurationError, SourceError, StoreError, WorkerError
 

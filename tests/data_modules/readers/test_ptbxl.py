@@ -16,8 +16,8 @@ import pytest
 from data_modules.preparing.conditioning import to_int16
 from data_modules.readers.ptbxl import DATABASE, STATEMENTS, PtbXlReader
 from data_modules.records import Record, Rejected
-from data_modules.synthetic.draw import truth
-from data_modules.synthetic.recording import to_signal
+from data_modules.synthetic.people.draw import truth
+from data_modules.synthetic.signals.recording import to_signal
 from ecgfair.ecg import AGE_OVER_89, FEMALE, LEADS, MALE
 from ecgfair.errors import ConfigurationError, SourceError
 

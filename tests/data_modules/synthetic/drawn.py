@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_modules.synthetic import draw
-from data_modules.synthetic.conditions import CONDITIONS
-from data_modules.synthetic.constitution import Constitution, constitution
-from data_modules.synthetic.dipole import LEAD_MATRIX, Waves, moving_dipole
-from data_modules.synthetic.electrodes import to_leads, to_potentials
-from data_modules.synthetic.heart import ventricular_waves
-from data_modules.synthetic.recording import record
-from data_modules.synthetic.signs import Asked, ask, shape
-from data_modules.synthetic.truth import Truth
+from data_modules.synthetic.heart.asked import Asked, ask
+from data_modules.synthetic.heart.beat import ventricular_waves
+from data_modules.synthetic.heart.dipole import LEAD_MATRIX, Waves, moving_dipole
+from data_modules.synthetic.heart.signs import shape
+from data_modules.synthetic.people import draw
+from data_modules.synthetic.people.conditions import CONDITIONS
+from data_modules.synthetic.people.constitution import Constitution, constitution
+from data_modules.synthetic.people.truth import Truth
+from data_modules.synthetic.signals.electrodes import to_leads, to_potentials
+from data_modules.synthetic.signals.recording import record
 from ecgfair.ecg import FEMALE, LEADS, MALE
 
 RATE = 1000

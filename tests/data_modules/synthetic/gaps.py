@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from data_modules.synthetic import published
-from data_modules.synthetic.truth import Truth
+from data_modules.synthetic.people.truth import Truth
+from data_modules.synthetic.writing import published
 from ecgfair.ecg import UNKNOWN_SEX
 from ecgfair.metrics.auroc import auroc
 from ecgfair.metrics.fairness import FairnessConfig, evaluate

@@ -1,0 +1,1 @@
+"""From the heart to the recording: electrodes, disturbances, and where signs are."""

@@ -1,0 +1,1 @@
+"""Populations on disk, and what is told of them."""
