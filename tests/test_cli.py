@@ -112,6 +112,15 @@ def test_every_logger_gets_the_floats_and_the_run_folder_is_complete_without_it(
         pd.testing.assert_series_equal(own[key], other[key])
 
 
+@pytest.mark.parametrize("verb", [["synthesize", "out"], ["fit"]])
+def test_a_configuration_that_is_no_text_is_told_in_one_line(verb, tmp_path, capsys):
+    (tmp_path / "binary.yaml").write_bytes(b"\x7fELF\x80\x81")
+    assert main([*verb, "--config", str(tmp_path / "binary.yaml")]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert "expected YAML" in told[0]
+
+
 def test_weights_and_biases_offline_gets_the_configuration_and_the_floats(tmp_path, finetuned, monkeypatch):
     wandb = pytest.importorskip("wandb")
     logged = {}

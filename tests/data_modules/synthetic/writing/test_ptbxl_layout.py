@@ -11,7 +11,7 @@ import pytest
 import wfdb
 
 from data_modules.readers.ptbxl import DATABASE, STATEMENTS, PtbXlReader, label_sets_of
-from data_modules.records import Record
+from data_modules.records import Record, Rejected
 from data_modules.synthetic.people.draw import truth
 from data_modules.synthetic.signals.recording import record, to_signal
 from data_modules.synthetic.writing import published
@@ -39,6 +39,13 @@ def test_wfdb_reads_what_was_made(tmp_path: Path, rate: int, name: str):
     assert [lead.upper() for lead in LEADS] == read.sig_name
     assert (read.fs, read.sig_len, set(read.adc_gain), set(read.units)) == (rate, 10 * rate, {1000.0}, {"mV"})
     assert np.array_equal(read.d_signal.T, to_signal(truth(3), rate))
+
+
+def test_records_at_the_other_sampling_rate_are_told_with_the_flag_that_reads_them(tmp_path: Path):
+    synthesize(str(tmp_path / "source"), 2, sampling_rate=500, jobs=1)
+    for outcome in PtbXlReader(tmp_path / "source").read(range(2)):
+        assert isinstance(outcome, Rejected)
+        assert "but one at 500 Hz: say --sampling_rate 500" in outcome.reason
 
 
 def test_the_reader_reads_the_diseases_and_people_asked_for_without_a_note(many: Path, table: pd.DataFrame):
