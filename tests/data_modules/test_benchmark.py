@@ -33,6 +33,13 @@ def test_a_sparse_store_is_a_store_that_takes_no_room(tmp_path: Path):
     assert taken < 0.01 * sum(path.stat().st_size for path in store.path.iterdir())
 
 
+def test_memory_is_that_of_the_process_that_reads_and_not_of_its_parent(tmp_path: Path):
+    make_sparse_store(tmp_path / "store", 1000)
+    held = np.ones(200_000_000)  # 1.6 GB, more than what reads takes
+    assert read_apart(tmp_path / "store", batch_size=256, most_batches=2)["megabytes of memory at most"] < 1000
+    del held
+
+
 def test_a_store_of_two_million_records_is_read_shuffled_in_less_than_a_gigabyte(tmp_path: Path):
     make_sparse_store(tmp_path / "store", 2_000_000)
     measured = read_apart(tmp_path / "store", batch_size=256, most_batches=200)
