@@ -13,7 +13,7 @@ def test_the_demo_learns_and_ends_with_a_table_by_sex_and_age(tmp_path, monkeypa
     experiments = Path("experiments/smoke").resolve()
     monkeypatch.chdir(tmp_path)
     for arguments in (
-        ["synthesize", "demo/source", "--records", "800", "--config", f"{experiments}/population.yaml"],
+        ["synthesize", "demo/source", "--records", "1500", "--config", f"{experiments}/population.yaml"],
         ["prepare", "ptbxl", "demo/source", "demo/store"],
         ["fit", "--config", f"{experiments}/pretrain.yaml"],
         ["fit", "--config", f"{experiments}/finetune.yaml", "--trainer.max_epochs", "8"],
@@ -28,3 +28,5 @@ def test_the_demo_learns_and_ends_with_a_table_by_sex_and_age(tmp_path, monkeypa
     rows = pd.read_parquet("demo/runs/finetune/test/fairness.parquet")
     macro = rows.query("group == 'all' and label == 'macro' and statistic == 'auroc'")["value"].item()
     assert macro > 0.9, "synthetic diseases are easy to learn"
+    worst = rows.query("attribute == 'sex' and statistic == 'worst_auroc'")["group"].item()
+    assert worst == "female", "what is planted in women is found"
