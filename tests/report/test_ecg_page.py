@@ -317,6 +317,11 @@ def test_arguments_that_contradict_each_other_are_refused(shape, leads, rate, re
         draw_page(np.zeros(shape), leads, rate, recorded=mask)
 
 
+def test_marks_of_another_shape_are_refused():
+    with pytest.raises(ConfigurationError, match=r"marked has shape \(12, 999\): expected \(12, 1000\)"):
+        draw_page(waves(), LEADS, RATE, marked=np.ones((12, 999), dtype=bool))
+
+
 @pytest.mark.parametrize("samples", [0, 1, 249, 250, 251])
 def test_a_record_of_few_samples_is_drawn(samples: int, tmp_path: Path):
     figure = draw_page(np.zeros((12, samples)), LEADS, RATE)

@@ -77,12 +77,14 @@ def test_a_store_holds_every_record_as_it_was_made(source: Path, tmp_path: Path)
 def test_beats_and_heart_rate_are_those_of_the_stored_samples(source: Path, tmp_path: Path):
     prepare(PtbXlReader(source), tmp_path / "store", PREPROCESSING, jobs=1, progress=False)
     for number, row in enumerate(RecordStore(tmp_path / "store").records.to_pylist(), start=1):
-        if "PVC" in truth(number).present:  # a wide premature beat may be missed, which is not what this is about
-            continue
-        beats = record(truth(number)).beats
-        inside = beats[(beats > 0.3) & (beats < 9.7)] * 100
-        assert np.abs(np.array(row["beats"])[:, None] - inside).min(axis=0).max() <= 4  # samples, 40 ms
-        assert row["heart_rate"] == pytest.approx(60 / np.diff(inside).mean() * 100, rel=0.08)
+        drawn = record(truth(number))
+        inside = drawn.beats[(drawn.beats > 0.3) & (drawn.beats < 9.7)]
+        # A wide premature beat may be missed: what neurokit2 finds of those is in experiments/RESULTS.md.
+        wide = [any(one.code == "PVC" and one.start <= beat < one.end for one in drawn.masks) for beat in inside]
+        usual = inside[~np.array(wide)] * 100
+        assert np.abs(np.array(row["beats"])[:, None] - usual).min(axis=0).max() <= 4  # samples, 40 ms
+        if not any(wide):
+            assert row["heart_rate"] == pytest.approx(60 / np.diff(inside).mean(), rel=0.08)
 
 
 def test_read_and_rejected_make_what_was_found_and_nothing_is_lost_in_silence(source: Path, tmp_path: Path):
