@@ -14,12 +14,12 @@ from typing_extensions import override
 from ecgfair.callbacks.gather import all_records
 from ecgfair.callbacks.history import History, Moment, Stage
 from ecgfair.callbacks.outputs import label_description, no_records, step_records
-from ecgfair.callbacks.tables import console, render
 from ecgfair.errors import ConfigurationError
+from ecgfair.groups import DEFAULT_AGE_EDGES
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
 from ecgfair.metrics.fairness_report import FairnessReport
-from ecgfair.metrics.groups import DEFAULT_AGE_EDGES
 from ecgfair.metrics.long_tail import DEFAULT_HEAD, DEFAULT_TAIL, LongTail
+from ecgfair.report.fairness_table import console, render
 
 FILE_NAME: Final = "fairness.parquet"
 

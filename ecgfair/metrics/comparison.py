@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ecgfair.groups import UNKNOWN
 from ecgfair.metrics.auroc import AurocTable
 from ecgfair.metrics.fairness_report import AUROC, AUROC_GAP, GAP, MACRO, SHARED_AUROC, WORST_AUROC, Row
-from ecgfair.metrics.groups import UNKNOWN
 from ecgfair.metrics.long_tail import Macro, macro
 
 

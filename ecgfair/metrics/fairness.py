@@ -15,10 +15,7 @@ import torch
 from torch import Tensor
 
 from ecgfair.errors import ConfigurationError, did_you_mean
-from ecgfair.metrics.auroc import auroc
-from ecgfair.metrics.comparison import GroupAurocs, comparison_rows
-from ecgfair.metrics.fairness_report import ALL, AUROC, COMMON_RARE_GAP, MACRO, OVERALL, SUMMARIES, FairnessReport, Row
-from ecgfair.metrics.groups import (
+from ecgfair.groups import (
     DEFAULT_AGE_EDGES,
     SEX_GROUPS,
     UNKNOWN,
@@ -27,6 +24,9 @@ from ecgfair.metrics.groups import (
     group_by_age,
     group_by_sex,
 )
+from ecgfair.metrics.auroc import auroc
+from ecgfair.metrics.comparison import GroupAurocs, comparison_rows
+from ecgfair.metrics.fairness_report import ALL, AUROC, COMMON_RARE_GAP, MACRO, OVERALL, SUMMARIES, FairnessReport, Row
 from ecgfair.metrics.long_tail import BANDS, HEAD, MEDIUM, TAIL, LongTail, Macro, common_rare_gap, macro
 
 

@@ -13,9 +13,9 @@ from scipy.special import ndtri
 from data_modules.synthetic.people.truth import Truth
 from data_modules.synthetic.writing import published
 from ecgfair.ecg import UNKNOWN_SEX
+from ecgfair.groups import group_by_age, group_by_sex
 from ecgfair.metrics.auroc import auroc
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
-from ecgfair.metrics.groups import group_by_age, group_by_sex
 
 Floats = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from ecgfair.callbacks.tables import PLAIN_WIDTH, console, render
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
+from ecgfair.report.fairness_table import PLAIN_WIDTH, console, render
 
 
 def report(records=300, config=None):

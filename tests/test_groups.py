@@ -3,7 +3,7 @@ import torch
 
 from ecgfair.ecg import FEMALE, MALE, UNKNOWN_SEX
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.groups import age_bands, group_by_age, group_by_sex
+from ecgfair.groups import age_bands, group_by_age, group_by_sex
 
 
 def names_of(grouping):
