@@ -33,6 +33,7 @@ from data_modules.synthetic.writing.synthesize import synthesize
 from ecgfair.callbacks import BEST, EpochLine
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError, RunFolderError
+from ecgfair.report.audit import audit
 from ecgfair.report.ecg_page import draw_page, save_page
 from ecgfair.training import EcgModule
 
@@ -51,8 +52,8 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     """
     if verb == "inspect":
         inspect(**_inspect_arguments(arguments))
-    elif verb in DATA_VERBS:
-        _call(DATA_VERBS[verb], verb, arguments)
+    elif verb in PLAIN_VERBS:
+        _call(PLAIN_VERBS[verb], verb, arguments)
     else:
         _quiet()
         ExperimentCLI(args=[verb, *arguments])
@@ -103,11 +104,12 @@ def _inspect_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         raise ConfigurationError(_in_one_line(str(error))) from error
 
 
-DATA_VERBS: Final[Mapping[str, Any]] = {
+PLAIN_VERBS: Final[Mapping[str, Any]] = {
     "prepare": dict(SOURCES),
     "publish": publish,
     "benchmark": {"data": benchmark_data, "store": benchmark_store},
     "synthesize": synthesize,
+    "audit": audit,
 }
 """Verbs that are plain functions, or one a subcommand."""
 

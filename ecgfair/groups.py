@@ -7,7 +7,7 @@ the groups that occur in it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Final
@@ -28,6 +28,8 @@ SEX_GROUPS: Final = ("female", "male", UNKNOWN)
 DEFAULT_AGE_EDGES: Final = (40, 65, 80)
 DEMOGRAPHICS: Final = ("sex", "age")
 """What every batch knows of its patients; other attributes are columns of a table."""
+STRATA_EDGES: Final = (40, 50, 60, 70, 80)
+"""First year of the strata of age within which an AUROC adjusted for age compares."""
 MOST_GROUPS: Final = 100
 """Of a column; more are no groups but measurements or ids."""
 
@@ -110,6 +112,19 @@ def group_by_age(age: Tensor, edges: Sequence[int] = DEFAULT_AGE_EDGES) -> Group
     return Grouping("age", names, torch.where(years.isnan(), len(names) - 1, band))
 
 
+def age_strata(age: Tensor) -> Tensor:
+    """Return (N,) int64 strata of about ten years, -1 where the age is missing: such a record is like no other.
+
+    Args:
+        age: (N,) years; NaN where missing.
+
+    Raises:
+        ValueError: See ``group_by_age``.
+    """
+    bands = group_by_age(age, STRATA_EDGES)
+    return torch.where(bands.codes == bands.names.index(UNKNOWN), -1, bands.codes)
+
+
 def group_by_column(attribute: str, values: Sequence[Hashable]) -> Grouping:
     """Group records by the values of a column, in sorted order.
 
@@ -154,25 +169,37 @@ def cross(groupings: Sequence[Grouping]) -> Grouping:
 
 
 def group_by_demographics(
-    attribute: str, age: Tensor, sex: Tensor, age_edges: Sequence[int] = DEFAULT_AGE_EDGES
+    attribute: str,
+    age: Tensor,
+    sex: Tensor,
+    age_edges: Sequence[int] = DEFAULT_AGE_EDGES,
+    columns: Mapping[str, Sequence[Hashable]] | None = None,
 ) -> Grouping:
-    """Group records by ``sex``, ``age`` or an intersection such as ``sex_x_age``.
+    """Group records by ``sex``, ``age``, another column, or an intersection such as ``sex_x_age``.
 
     Args:
         attribute: Which.
         age: (N,) years; NaN where missing.
         sex: (N,) codes of ``ecg``.
         age_edges: See ``age_bands``.
+        columns: Further columns by name, N values each.
 
     Raises:
-        ConfigurationError: There is no such attribute; or see ``age_bands``.
+        ConfigurationError: There is no such attribute; or see ``age_bands`` and ``group_by_column``.
         ValueError: See ``group_by_sex`` and ``group_by_age``.
     """
+    columns = columns or {}
     parts = []
-    for name in attribute.split(CROSS):
-        if name not in DEMOGRAPHICS:
-            raise ConfigurationError(f"{name!r} is no demographic.{did_you_mean(name, DEMOGRAPHICS)}")
-        parts.append(group_by_sex(sex) if name == "sex" else group_by_age(age, age_edges))
+    for name in [attribute] if attribute in columns else attribute.split(CROSS):
+        if name == "sex":
+            parts.append(group_by_sex(sex))
+        elif name == "age":
+            parts.append(group_by_age(age, age_edges))
+        elif name in columns:
+            parts.append(group_by_column(name, columns[name]))
+        else:
+            known = [*DEMOGRAPHICS, *columns]
+            raise ConfigurationError(f"{name!r} is no attribute to group by.{did_you_mean(name, known)}")
     return cross(parts) if len(parts) > 1 else parts[0]
 
 

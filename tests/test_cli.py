@@ -98,6 +98,7 @@ def test_stage_two_leaves_a_complete_run_folder(finetuned):
         "checkpoints",
         "config.yaml",
         "fairness.parquet",
+        "fairness_tests.parquet",
         "metrics.csv",
     }
     assert {path.name for path in (finetuned / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -155,7 +156,7 @@ def test_test_measures_the_best_checkpoint_on_the_test_fold_and_prints_the_table
     assert (predictions["fold"] == 10).all()
     probability = predictions["probability/NORM"]
     logged = pd.read_parquet(finetuned / "test" / "fairness.parquet")
-    of_norm = logged[(logged["label"] == "NORM") & (logged["group"] == "all")]
+    of_norm = logged.query("label == 'NORM' and group == 'all' and statistic == 'auroc'")
     assert of_norm["value"].item() == pytest.approx(roc_auc_score(predictions["target/NORM"], probability), abs=1e-6)
 
 
@@ -224,7 +225,7 @@ def test_a_run_that_was_cut_off_goes_on_from_its_last_checkpoint(tmp_path, finet
     before, after = pd.read_csv(run / "metrics-1.csv"), pd.read_csv(run / "metrics.csv")
     assert before["val/loss"].count() == after["val/loss"].count() == 1, "what was logged before is still there"
     history = pd.read_parquet(run / "fairness.parquet")
-    assert not history.duplicated(["epoch", "group", "attribute", "label", "statistic"]).any()
+    assert not history.duplicated(["epoch", "group", "attribute", "label", "statistic", "aggregate"]).any()
     assert sorted(history["epoch"].unique()) == [0, 1]
 
 

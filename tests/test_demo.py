@@ -26,7 +26,9 @@ def test_the_demo_learns_and_ends_with_a_table_by_sex_and_age(tmp_path, monkeypa
         assert word in table
     assert table.rstrip().endswith("Run folder: demo/runs/finetune/test")
     rows = pd.read_parquet("demo/runs/finetune/test/fairness.parquet")
-    macro = rows.query("group == 'all' and label == 'macro' and statistic == 'auroc'")["value"].item()
+    macro = rows.query("group == 'all' and label == 'macro' and statistic == 'auroc' and aggregate == 'value'")[
+        "value"
+    ].item()
     assert macro > 0.9, "synthetic diseases are easy to learn"
-    worst = rows.query("attribute == 'sex' and statistic == 'worst_auroc'")["group"].item()
+    worst = rows.query("attribute == 'sex' and statistic == 'auroc' and aggregate == 'worst'")["group"].item()
     assert worst == "female", "what is planted in women is found"

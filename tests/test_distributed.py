@@ -67,7 +67,7 @@ def test_validation_on_two_processes_with_an_odd_number_of_records_counts_each_o
     two = pd.read_parquet(run / "validate" / "fairness.parquet")
     assert main(["validate", *config, "--trainer.devices=1", "--trainer.strategy=auto"]) == 0
     one = pd.read_parquet(run / "validate" / "fairness.parquet")
-    key = ["attribute", "group", "label", "statistic"]
+    key = ["attribute", "group", "label", "statistic", "aggregate"]
     of_all = one.query("group == 'all'").iloc[0]
     assert of_all["records"] == len(odd)
     both = one.merge(two, on=key, suffixes=("_one", "_two"), validate="one_to_one")
@@ -91,7 +91,8 @@ def test_the_test_table_of_two_processes_holds_every_record_once_and_scikit_lear
     predictions = pd.read_parquet(run / "test" / "predictions.parquet")
     expected = pd.read_parquet(synthetic_store / "records.parquet").query("fold == 10")
     assert predictions["record_id"].tolist() == expected["record_id"].tolist()
-    logged = pd.read_parquet(run / "test" / "fairness.parquet").query("group == 'all' and statistic == 'auroc'")
+    logged = pd.read_parquet(run / "test" / "fairness.parquet")
+    logged = logged.query("group == 'all' and statistic == 'auroc' and aggregate == 'value'")
     for row in logged[logged["value"].notna()].itertuples():
         if f"target/{row.label}" in predictions:
             target, probability = predictions[f"target/{row.label}"], predictions[f"probability/{row.label}"]

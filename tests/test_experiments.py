@@ -3,14 +3,18 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from ecgfair.__main__ import main
 
-# The others are arguments of other verbs, such as own_records/records.yaml.
+# The others are arguments of other verbs, such as own_records/records.yaml, or go on top of a configuration.
 EXPERIMENTS = sorted(
-    path for path in Path("experiments").rglob("*.yaml") if "model" in yaml.safe_load(path.read_text())
+    path
+    for path in Path("experiments").rglob("*.yaml")
+    if "class_path" in (yaml.safe_load(path.read_text()).get("model") or {})
 )
+MITIGATIONS = sorted(Path("experiments/mitigation").glob("*.yaml"))
 TINY = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.accelerator=cpu"]
 
 
@@ -49,3 +53,19 @@ def test_the_second_stage_names_the_encoder_of_the_first_and_the_same_store(conf
     assert settings["data"]["init_args"].get("store") == first["data"]["init_args"].get("store")
     if settings["model"]["class_path"] == "FinetuneModule":
         assert settings["model"]["init_args"]["encoder"] == f"{first['run']}/encoder"
+
+
+@pytest.mark.parametrize("mitigation", MITIGATIONS, ids=lambda path: path.stem)
+def test_every_shipped_mitigation_goes_on_top_of_a_configuration_of_stage_two(mitigation, tmp_path, synthetic_store):
+    folder, base = tmp_path / "run", "experiments/smoke/finetune.yaml"
+    encoder = '{"name": "ResidualEncoder", "arguments": {"widths": [8, 16], "trend_widths": [4, 8]}}'
+    flags = ["--run", str(folder), "--data.init_args.store", str(synthetic_store), "--model.init_args.encoder", encoder]
+    assert main(["fit", "--config", base, "--config", str(mitigation), *flags, *TINY]) == 0
+    done, asked = (yaml.safe_load(path.read_text()) for path in (folder / "config.yaml", mitigation))
+    assert done["data"]["init_args"]["labels"] == "all", "what it goes on top of still holds"
+    for part in ("model", "data"):
+        for name, values in asked.get(part, {}).get("init_args", {}).items():
+            assert values.items() <= done[part]["init_args"][name].items()
+    kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["mitigation"]
+    assert bool(kept) == ("model" in asked)
+    assert main(["test", "--config", str(folder / "config.yaml")]) == 0

@@ -109,6 +109,12 @@ class RecordStore:
             self._records = self.columns(RECORDS_SCHEMA.names)
         return self._records
 
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns of the table of records."""
+        with self._parquet(RECORDS) as file:
+            return list(file.schema_arrow.names)
+
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Read some columns of the table of records, and nothing else of it.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN
+from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN, UNKNOWN_SEX
 from ecgfair.errors import ConfigurationError
+from ecgfair.groups import CROSS, DEFAULT_AGE_EDGES, DEMOGRAPHICS, UNKNOWN, Grouping, age_bands, group_by_demographics
 
 
 @dataclass
@@ -21,14 +23,15 @@ class Sampling:
     long-tailed recognition", ICLR 2020): of classes with n records, one is drawn with a probability proportional to
     n^(1 - balance_power), then a record of it. Power 1 draws every class equally often, 0.5 is their square-root
     sampling, 0 leaves the classes as they are. An epoch has as many records as without: rare ones repeat, and some of
-    the frequent ones wait for the next epoch.
+    the frequent ones wait for the next epoch. Balancing groups alone is a strong remedy for a worst group (Idrissi et
+    al., "Simple data balancing achieves competitive worst-group-accuracy", CLeaR 2022, arXiv 2110.14503).
 
     Args:
         balance: ``none`` draws every record once an epoch; ``label`` evens out the labels (a record with several is
             drawn for each of them, those with none are one more class); ``group`` the groups of ``balance_groups``.
         balance_power: From 0 to 1, see above.
-        balance_groups: Demographic whose groups are evened out. Records that lack it are drawn as often as they are
-            there: a handful of them would otherwise fill a group's share of every epoch.
+        balance_groups: Demographic whose groups are evened out: ``sex``, ``age`` or ``sex_x_age``. Records that lack it
+            are drawn as often as they are there: a handful of them would otherwise fill a group's share of every epoch.
         age_edges: First year of each age band but the youngest.
         window: Shuffle the store's files, then the records within so many files at a time; for stores on a spinning
             disk or behind a URI. 0 shuffles all records at once.
@@ -39,8 +42,8 @@ class Sampling:
 
     balance: Literal["none", "label", "group"] = "none"
     balance_power: float = 1.0
-    balance_groups: Literal["sex", "age", "sex x age"] = "sex x age"
-    age_edges: tuple[int, ...] = (40, 65, 80)
+    balance_groups: str = "sex_x_age"
+    age_edges: tuple[int, ...] = DEFAULT_AGE_EDGES
     window: int = 0
 
     def __post_init__(self) -> None:
@@ -50,9 +53,11 @@ class Sampling:
             raise ConfigurationError(f"sampling.balance_power is {self.balance_power}: expected 0 to 1.")
         if self.window < 0:
             raise ConfigurationError(f"sampling.window is {self.window}: expected 0 or more files.")
-        if not self.age_edges or any(low >= high for low, high in pairwise((0, *self.age_edges))):
+        age_bands(self.age_edges)
+        parts = self.balance_groups.split(CROSS)
+        if not set(parts) <= set(DEMOGRAPHICS) or len(set(parts)) < len(parts):
             raise ConfigurationError(
-                f"sampling.age_edges is {list(self.age_edges)}: expected rising ages in years, such as [40, 65, 80]."
+                f"sampling.balance_groups is {self.balance_groups!r}: expected sex, age or both, joined as sex_x_age."
             )
 
     def weights(self, labels: NDArray[np.uint8], attributes: NDArray[np.float32]) -> NDArray[np.float64] | None:
@@ -69,20 +74,26 @@ class Sampling:
             return None
         if self.balance == "label":
             return label_weights(labels, self.balance_power)
-        return group_weights(self._groups(attributes), self.balance_power)
+        grouping = demographic_groups(attributes, self.balance_groups, self.age_edges)
+        codes = grouping.codes.numpy()
+        return group_weights(np.where(codes == grouping.names.index(UNKNOWN), -1, codes), self.balance_power)
 
-    def _groups(self, attributes: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the group of each record, -1 where it is unknown."""
-        sex, age = attributes[:, SEX_COLUMN], attributes[:, ATTRIBUTES.index("age")]
-        known = np.ones(len(attributes), dtype=bool)
-        group = np.zeros(len(attributes), dtype=np.int64)
-        if "sex" in self.balance_groups:
-            known &= ~np.isnan(sex)
-            group += np.nan_to_num(sex).astype(np.int64)
-        if "age" in self.balance_groups:
-            known &= ~np.isnan(age)
-            group += 2 * np.digitize(age, self.age_edges)
-        return np.where(known, group, -1)
+
+def demographic_groups(attributes: NDArray[np.float32], attribute: str, age_edges: Sequence[int]) -> Grouping:
+    """Return the groups of a demographic, of attributes as measured.
+
+    Args:
+        attributes: (N, A), NaN where missing.
+        attribute: ``sex``, ``age`` or ``sex_x_age``.
+        age_edges: First year of each age band but the youngest.
+
+    Raises:
+        ConfigurationError: There is no such attribute.
+        ValueError: A sex or an age is impossible.
+    """
+    sex = np.nan_to_num(attributes[:, SEX_COLUMN], nan=UNKNOWN_SEX).astype(np.int64)
+    age = attributes[:, ATTRIBUTES.index("age")]
+    return group_by_demographics(attribute, torch.from_numpy(age.copy()), torch.from_numpy(sex), age_edges)
 
 
 def label_weights(labels: NDArray[np.uint8], power: float) -> NDArray[np.float64]:

@@ -12,10 +12,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data_modules.stores.store import RecordStore
-from data_modules.streaming.balancing import Sampling
+from data_modules.streaming.balancing import Sampling, demographic_groups
 from data_modules.streaming.datasets import StoreDataset, StoreRecords, finish
 from data_modules.streaming.sampling import UnpaddedDistributedSampler
 from data_modules.streaming.splits import check_folds, record_folds
@@ -143,6 +144,34 @@ class StoresDataModule(LightningDataModule):
         """Fingerprint of the training data: the stores' and the folds trained on."""
         folds = ",".join(map(str, sorted(self.folds["train"])))
         return f"{'+'.join(store.fingerprint for store in self.stores)}:folds {folds}"
+
+    def group_counts(
+        self, attribute: str, age_edges: Sequence[int], *, as_drawn: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Count the training records and their positives by group, for a loss that weighs groups.
+
+        Args:
+            attribute: ``sex``, ``age`` or ``sex_x_age``.
+            age_edges: First year of each age band but the youngest.
+            as_drawn: Count a record as often as an epoch draws it on average (see ``Sampling``), not once.
+
+        Returns:
+            Records (G,) and positives (G, C), float64, in the order of ``groups.group_by_demographics``.
+
+        Raises:
+            ConfigurationError: There is no such demographic.
+        """
+        grouping = demographic_groups(
+            self._of_training([records.attributes for records in self._records]), attribute, age_edges
+        )
+        codes, groups = grouping.codes.numpy(), len(grouping.names)
+        weights = self._training_weights() if as_drawn else None
+        drawn = np.ones(len(codes)) if weights is None else weights / weights.mean()
+        positives = np.zeros((groups, len(self.label_names)))
+        for column in range(len(self.label_names)):  # at once it would be (N, C) floating-point numbers
+            of_label = self._of_training([labels[:, column] for labels in self._labels])
+            positives[:, column] = np.bincount(codes, drawn * of_label, minlength=groups)
+        return torch.from_numpy(np.bincount(codes, drawn, minlength=groups)), torch.from_numpy(positives)
 
     def records(self, index: NDArray[np.int64]) -> pd.DataFrame:
         """Return ids, fold and demographics of the records at these positions, a row each in the same order."""

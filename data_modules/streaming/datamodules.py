@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -10,9 +11,25 @@ from numpy.typing import NDArray
 
 from data_modules.stores.store import RecordStore
 from data_modules.streaming.base import StoresDataModule
-from ecgfair.errors import ConfigurationError
+from ecgfair.errors import ConfigurationError, did_you_mean
 
 RECORD_COLUMNS = ("record_id", "patient_id", "age", "sex")
+
+
+def record_rows(store: RecordStore, index: NDArray[np.int64], columns: Sequence[str]) -> pd.DataFrame:
+    """Return ids, demographics and further columns of a store's records at these positions, in this order.
+
+    Raises:
+        ConfigurationError: There is no such column.
+    """
+    for name in columns:
+        if name not in store.column_names:
+            raise ConfigurationError(
+                f"{store.location} has no column {name!r} in its table of records."
+                f"{did_you_mean(name, store.column_names)}"
+            )
+    names = list(dict.fromkeys([*RECORD_COLUMNS, *columns]))
+    return cast("pd.DataFrame", store.columns(names).take(index).to_pandas())
 
 
 class EcgDataModule(StoresDataModule):
@@ -50,9 +67,17 @@ class EcgDataModule(StoresDataModule):
             names, values = self.store.labels(chosen, min_likelihood)
         super().__init__([self.store], names, [values], **settings)
 
-    def records(self, index: NDArray[np.int64]) -> pd.DataFrame:
-        """Return ids, fold and demographics of the records at these positions, a row each in the same order."""
-        table = cast("pd.DataFrame", self.store.columns(RECORD_COLUMNS).take(index).to_pandas())
+    def records(self, index: NDArray[np.int64], columns: Sequence[str] = ()) -> pd.DataFrame:
+        """Return ids, fold and demographics of the records at these positions, a row each in the same order.
+
+        Args:
+            index: Positions.
+            columns: Further columns of the store's table of records.
+
+        Raises:
+            ConfigurationError: There is no such column.
+        """
+        table = record_rows(self.store, index, columns)
         table.insert(2, "fold", self.record_folds[0][index])
         return table
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_modules.stores.store import RecordStore
 from data_modules.streaming.base import StoresDataModule
-from data_modules.streaming.datamodules import RECORD_COLUMNS
+from data_modules.streaming.datamodules import record_rows
 from ecgfair.errors import ConfigurationError
 
 
@@ -70,18 +70,26 @@ class MixtureDataModule(StoresDataModule):
         weights = "" if self.weights is None else f":weights {','.join(map(str, self.weights))}"
         return super().training_data + weights
 
-    def records(self, index: NDArray[np.int64]) -> pd.DataFrame:
+    def records(self, index: NDArray[np.int64], columns: Sequence[str] = ()) -> pd.DataFrame:
         """Return ids, fold, demographics and the store of the records at these positions, a row each in this order.
 
         Ids begin with the store's name, since two stores may have the same.
+
+        Args:
+            index: Positions in all stores together.
+            columns: Further columns; ``store`` is always there.
+
+        Raises:
+            ConfigurationError: A store lacks such a column.
         """
+        columns = [name for name in columns if name != "store"]
         starts = np.cumsum([0, *(len(store) for store in self.stores)])
         source = np.searchsorted(starts, index, side="right") - 1
         tables = []
         for number, name in enumerate(self.store_names):
             at = np.flatnonzero(source == number)
             own = index[at] - starts[number]
-            table = self.stores[number].columns(RECORD_COLUMNS).take(own).to_pandas().set_index(at)
+            table = record_rows(self.stores[number], own, columns).set_index(at)
             for column in ("record_id", "patient_id"):
                 table[column] = name + "/" + table[column]
             table.insert(2, "fold", self.record_folds[number][own])

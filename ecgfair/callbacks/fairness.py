@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
+import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
+from ecgfair.callbacks.fairness_record import Evaluation, FairnessRecord, run_folder
 from ecgfair.callbacks.gather import all_records
-from ecgfair.callbacks.history import History, Moment, Stage
+from ecgfair.callbacks.history import Moment, Stage
+from ecgfair.callbacks.measured import (
+    DEFAULT_ATTRIBUTES,
+    Attributes,
+    predictions_of,
+    records_table,
+    with_patients,
+)
 from ecgfair.callbacks.outputs import label_description, no_records, step_records
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import DEFAULT_AGE_EDGES
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
-from ecgfair.metrics.fairness_report import FairnessReport
 from ecgfair.metrics.long_tail import DEFAULT_HEAD, DEFAULT_TAIL, LongTail
-from ecgfair.report.fairness_table import console, render
-
-FILE_NAME: Final = "fairness.parquet"
+from ecgfair.metrics.operating_points import OperatingPoints, Rule, check_rule, choose
 
 
 class Fairness(Callback):
-    """Log AUROC overall, along the long tail and by sex and age; keep every value in the run folder; print a table.
+    """Log how well labels are found overall, along the long tail and by group; keep all values; print a table.
 
     The module has ``label_names`` and ``label_prevalence`` (share of the training records that are positive, one a
     label), and its ``validation_step`` and ``test_step`` return a mapping with ``probabilities`` (B, C) in [0, 1]. A
@@ -34,12 +42,22 @@ class Fairness(Callback):
     no length. The sanity check is not measured.
 
     Every rank logs the same keys with the same values: ``val/auroc/macro``, ``head``, ``medium``, ``tail``,
-    ``common_rare_gap`` and ``val/fair/<attribute>/auroc_gap``, ``worst_auroc`` (see ``metrics.fairness.evaluate``),
-    ``test/`` likewise; undefined is NaN. All rows go to ``fairness.parquet`` in the run folder (the first logger's,
-    else ``default_root_dir``), each with its epoch and step, and with the reason where a value is undefined. A resumed
-    run keeps the rows from before the checkpoint; a fresh one replaces the file.
+    ``common_rare_gap``, and for each attribute ``val/fair/<attribute>/auroc_gap``, ``tpr_gap``, ``fpr_gap``,
+    ``ece_gap`` (worst group minus best, of the bias-corrected calibration error) and ``worst_auroc``; see
+    ``metrics.fairness.evaluate``. ``test/`` likewise; undefined is NaN.
+
+    Thresholds for TPR and FPR are chosen anew at each validation epoch, on its records, and are in every checkpoint;
+    ``test`` takes them from there and never chooses any.
+
+    All rows go to ``fairness.parquet`` in the run folder (the first logger's, else ``default_root_dir``), each with its
+    epoch and step, and with the reason where a value is undefined; means and extremes go to loggers that keep tables.
+    At the end of ``fit`` for its best epoch, and of ``validate`` and ``test``, the rows have 95 % intervals and
+    compare label by label, and ``fairness_tests.parquet`` says of the largest gaps whether they could be chance. A
+    resumed run keeps the rows from before the checkpoint; a fresh one replaces the file.
 
     Args:
+        attributes: Whose groups are compared: ``sex``, ``age``, any column of the records table, and intersections to
+            any depth, such as ``sex_x_age``.
         age_edges: First year of each age band but the youngest.
         min_support: Positives and negatives a label needs in a group.
         min_support_overall: Positives and negatives a label needs among all records.
@@ -47,6 +65,12 @@ class Fairness(Callback):
         tail: A label is tail below this share.
         reference: The group the others are compared with, by attribute, such as ``{"sex": "male"}``; by default the
             one with the most records.
+        threshold_rule: How thresholds are chosen: the largest sum of sensitivity and specificity (``youden``), or
+            the ``threshold_level`` of one of the two.
+        threshold_level: The specificity or sensitivity to keep; none for ``youden``.
+        resamples: Of the patients, for the intervals at the end; 0 for none.
+        permutations: For the tests of the largest gaps at the end; 0 for none.
+        seed: Of resamples and permutations.
 
     Raises:
         ConfigurationError: A value is impossible; or, on running, module, outputs or batch lack what is needed.
@@ -54,27 +78,47 @@ class Fairness(Callback):
 
     def __init__(
         self,
+        attributes: tuple[str, ...] = DEFAULT_ATTRIBUTES,
         age_edges: tuple[int, ...] = DEFAULT_AGE_EDGES,
         min_support: int = 5,
         min_support_overall: int = 1,
         head: float = DEFAULT_HEAD,
         tail: float = DEFAULT_TAIL,
         reference: dict[str, str] | None = None,
+        threshold_rule: Rule = "youden",
+        threshold_level: float | None = None,
+        resamples: int = 1000,
+        permutations: int = 1000,
+        seed: int = 0,
     ) -> None:
-        self.config = FairnessConfig(
-            tuple(age_edges), min_support, min_support_overall, LongTail(head, tail), reference or {}
+        self.attributes = Attributes(attributes, age_edges)
+        final = FairnessConfig(
+            min_support,
+            min_support_overall,
+            LongTail(head, tail),
+            reference or {},
+            details=True,
+            resamples=resamples,
+            seed=seed,
         )
+        self.config = replace(final, details=False, resamples=0)
+        of_columns = {name: (group,) for name, group in self.config.reference.items() if name in self.attributes.names}
+        self.config.check_reference(of_columns | self.attributes.groups())
+        check_rule(threshold_rule, threshold_level)
+        self.threshold_rule: Rule = threshold_rule
+        self.threshold_level = threshold_level
+        self.operating_points: OperatingPoints | None = None
+        self._record = FairnessRecord(final, permutations)
         self._batches: list[dict[str, Tensor]] = []
-        self._history = History()
-        self._folder = Path()
-        self._latest: tuple[Moment, FairnessReport] | None = None
         self._checkpoint_moment: tuple[int, int] | None = None
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin anew, and refuse the one set-up in which ranks would wait for each other forever."""
-        self._latest = None
+        self._record.forget()
         self._checkpoint_moment = None
+        if stage == TrainerFn.FITTING:
+            self.operating_points = None
         # Lightning advises to average over ranks what is logged; every rank has the value of all records already.
         warnings.filterwarnings("ignore", r"It is recommended to use `self\.log\('(val|test)/(auroc|fair)/")
         flag = "allow_zero_length_dataloader_with_multiple_devices"
@@ -86,31 +130,49 @@ class Fairness(Callback):
             )
 
     @override
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the thresholds chosen with its weights."""
+        return {} if self.operating_points is None else {"operating_points": self.operating_points.to_dict()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the thresholds that were chosen with the weights."""
+        if "operating_points" in state_dict:
+            self.operating_points = OperatingPoints.from_dict(state_dict["operating_points"])
+
+    @override
     def on_load_checkpoint(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         checkpoint: dict[str, Any],
     ) -> None:
-        """Note which epoch the weights are of: Lightning restores it for ``fit`` alone."""
+        """Note which epoch the weights are of, which Lightning restores for ``fit`` alone; forget older thresholds."""
         self._checkpoint_moment = (checkpoint["epoch"], checkpoint["global_step"])
+        self.operating_points = None
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the history of a resumed run."""
-        path = _run_folder(trainer) / FILE_NAME
-        resumed = trainer.current_epoch > 0 or trainer.global_step > 0
-        self._history = History.read(path) if resumed and trainer.is_global_zero else History()
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            self._record.begin(folder, resumed=trainer.current_epoch > 0 or trainer.global_step > 0)
 
     @override
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the batches of an earlier epoch."""
-        self._start(pl_module)
+        self._start(trainer, pl_module)
 
     @override
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the batches of an earlier epoch."""
-        self._start(pl_module)
+        """Forget the batches of an earlier epoch; refuse thresholds that were chosen on what is tested."""
+        self._start(trainer, pl_module)
+        if trainer.ckpt_path is not None and self._checkpoint_moment is None:
+            # A checkpoint of weights alone: thresholds at hand are those of other weights.
+            self.operating_points = None
+        folds = getattr(getattr(trainer, "datamodule", None), "folds", None)
+        if self.operating_points is not None and folds is not None:
+            self.operating_points.require_disjoint(folds["test"])
 
     @override
     def on_validation_batch_end(
@@ -152,43 +214,61 @@ class Fairness(Callback):
         self._measure(trainer, pl_module, "test")
 
     @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Print the table after Ctrl-C, too, which Lightning ends without ``teardown``; without intervals."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            self._record.finish(trainer)
+            self._record.forget()
+
+    @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Print the table: of the best epoch after ``fit``, of this evaluation otherwise.
+        """Print the table: of the best epoch after ``fit``, of this evaluation otherwise; with intervals.
 
         It is the last of the hooks, after the progress bar has left the terminal.
         """
-        if self._latest is None or not trainer.is_global_zero:
-            return
-        best = self._history.best() if stage == TrainerFn.FITTING else None
-        moment, report = best or self._latest
-        name = {"val": "Validation", "test": "Test"}[moment.stage]
-        choice = ", the best of this run by val/auroc/macro" if best else ""
-        title = f"{name} at epoch {moment.epoch}, step {moment.step}{choice}"
-        out = console()
-        out.print(render(report, title))
-        out.print(f"Run folder: {self._folder}", markup=False, highlight=False, soft_wrap=True)
+        if trainer.is_global_zero:
+            self._record.finish(trainer)
+            self._record.forget()
 
-    def _start(self, pl_module: LightningModule) -> None:
-        # What is wrong with the labels shows without records, hence before the first epoch of training.
-        self._evaluate(no_records(len(label_description(pl_module)[0])), pl_module)
+    def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # What is wrong with labels and columns shows without records, hence before the first epoch of training.
+        nobody = no_records(len(label_description(pl_module)[0]))
+        table = self._columns(nobody, trainer)
+        predictions = predictions_of(nobody, pl_module, self.attributes, table)
+        evaluate(predictions, replace(self.config, reference={}))
         self._batches = []
+
+    def _columns(self, records: dict[str, Tensor], trainer: Trainer) -> pd.DataFrame | None:
+        columns = self.attributes.columns
+        return records_table(records, trainer, columns) if columns else None
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
-        report = self._evaluate(all_records(self._batches, trainer, pl_module), pl_module)
+        records = all_records(self._batches, trainer, pl_module)
         self._batches = []
+        table = self._columns(records, trainer)
+        with _told_of(pl_module):
+            if stage == "val":
+                self.operating_points = self._choose(records, trainer, pl_module)
+            predictions = predictions_of(records, pl_module, self.attributes, table, self.operating_points)
+            report = evaluate(predictions, self.config)
         for key, value in report.scalars(stage).items():
             pl_module.log(key, value, on_step=False, on_epoch=True, batch_size=1, sync_dist=False, rank_zero_only=False)
-        self._folder = _run_folder(trainer)
-        self._latest = self._moment(trainer, stage), report
+        folder = run_folder(trainer)
         if trainer.is_global_zero:
-            self._keep(trainer, *self._latest)
+            predictions = with_patients(predictions, records_table(records, trainer))
+            self._record.add(trainer, folder, Evaluation(self._moment(trainer, stage), report, predictions))
 
-    def _evaluate(self, records: dict[str, Tensor], pl_module: LightningModule) -> FairnessReport:
-        arrays = (records["probabilities"], records["targets"], records["age"], records["sex"])
-        try:
-            return evaluate(*arrays, *label_description(pl_module), self.config)
-        except ValueError as error:
-            raise ConfigurationError(f"What {type(pl_module).__name__} returned can't be measured: {error}") from error
+    def _choose(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule) -> OperatingPoints:
+        folds = getattr(getattr(trainer, "datamodule", None), "folds", {}).get("validation", ())
+        return choose(
+            records["probabilities"],
+            records["targets"],
+            self.threshold_rule,
+            self.threshold_level,
+            label_names=label_description(pl_module)[0],
+            chosen_on=f"validation records at epoch {trainer.current_epoch}",
+            folds=folds,
+        )
 
     def _moment(self, trainer: Trainer, stage: Stage) -> Moment:
         at = (trainer.current_epoch, trainer.global_step)
@@ -196,21 +276,12 @@ class Fairness(Callback):
             at = self._checkpoint_moment
         return Moment(*at, stage)
 
-    def _keep(self, trainer: Trainer, moment: Moment, report: FairnessReport) -> None:
-        path = self._folder / FILE_NAME
-        if trainer.state.fn == TrainerFn.FITTING:
-            self._history = self._history.before(moment)
-        elif not _leaves_no_files(trainer):
-            self._history = History.read(path)
-        self._history = self._history.with_report(moment, report)
-        if not _leaves_no_files(trainer):
-            self._history.write(path)
 
-
-def _leaves_no_files(trainer: Trainer) -> bool:
-    return bool(getattr(trainer, "fast_dev_run", False))
-
-
-def _run_folder(trainer: Trainer) -> Path:
-    """Every rank has to ask for it: Lightning sends rank 0's answer to all."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
+@contextmanager
+def _told_of(pl_module: LightningModule) -> Iterator[None]:
+    """Say whose values they are that can't be measured."""
+    try:
+        yield
+    except ValueError as error:
+        name = type(pl_module).__name__
+        raise ConfigurationError(f"What {name} returned, or its batches, can't be measured: {error}") from error

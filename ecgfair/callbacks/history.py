@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -9,7 +10,8 @@ from typing import Final, Literal
 import pandas as pd
 
 from ecgfair.errors import RunFolderError
-from ecgfair.metrics.fairness_report import AUROC, COLUMNS, MACRO, OVERALL, FairnessReport
+from ecgfair.metrics.fairness_report import COLUMNS, MACRO, FairnessReport
+from ecgfair.metrics.statistics import AUROC
 
 Stage = Literal["val", "test"]
 
@@ -73,27 +75,36 @@ class History:
         return History(self.frame[earlier])
 
     def with_report(self, moment: Moment, report: FairnessReport) -> History:
-        """Return the history with a report at its end, in place of an earlier one of the same moment."""
+        """Return the history with a report at its end, or in place of an earlier one of the same moment."""
         new = report.frame()
         for position, name in enumerate(_AT):
             new.insert(position, name, getattr(moment, name))
-        kept = self.frame[~self._at(moment)]
-        return History(new if kept.empty else pd.concat([kept, new], ignore_index=True))
+        same = self._at(moment).to_numpy()
+        start = int(same.argmax()) if same.any() else len(same)
+        parts = [part for part in (self.frame[:start], new, self.frame[start:][~same[start:]]) if not part.empty]
+        return History(pd.concat(parts, ignore_index=True) if len(parts) > 1 else new)
 
-    def best(self, stage: Stage = "val") -> tuple[Moment, FairnessReport] | None:
-        """Return the report with the highest overall macro AUROC, the first if several have it.
+    def best(
+        self, key: str = f"val/{AUROC}/{MACRO}", mode: str = "max", stage: Stage = "val"
+    ) -> tuple[Moment, FairnessReport] | None:
+        """Return the report with the best value of a logged metric, the first if several have it.
 
         Where it is undefined throughout, the last report is returned; where there is none, ``None``.
+
+        Args:
+            key: See ``FairnessReport.scalars``.
+            mode: ``"max"`` or ``"min"``.
+            stage: Of which evaluations.
         """
-        of_macro = (self.frame["attribute"] == OVERALL) & (self.frame["label"] == MACRO)
-        values = self.frame[(self.frame["stage"] == stage) & of_macro & (self.frame["statistic"] == AUROC)]
-        if values.empty:
-            return None
-        known = values.dropna(subset="value")
-        position = int(known["value"].argmax()) if len(known) else -1
-        chosen = known if len(known) else values
-        moment = Moment(int(chosen["epoch"].iloc[position]), int(chosen["step"].iloc[position]), stage)
-        return moment, FairnessReport.from_frame(self.frame[self._at(moment)])
+        frame = self.frame[self.frame["stage"] == stage]
+        found = None
+        for epoch, step in sorted(set(zip(frame["epoch"], frame["step"], strict=True))):
+            moment = Moment(int(epoch), int(step), stage)
+            report = FairnessReport.from_frame(self.frame[self._at(moment)])
+            value = report.scalars(stage).get(key, math.nan) * (1 if mode == "max" else -1)
+            if found is None or math.isnan(found[0]) or value > found[0]:
+                found = value, moment, report
+        return None if found is None else found[1:]
 
     def _at(self, moment: Moment) -> pd.Series[bool]:
         frame = self.frame

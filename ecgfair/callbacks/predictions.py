@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
-import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from ecgfair.callbacks.fairness import Fairness
 from ecgfair.callbacks.gather import all_records
+from ecgfair.callbacks.measured import records_table
 from ecgfair.callbacks.outputs import label_description, step_records
 from ecgfair.errors import ConfigurationError
+from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.report.prediction_table import Metadata, write_predictions
 
 FILE_NAME: Final = "predictions.parquet"
-
-
-@runtime_checkable
-class RecordSource(Protocol):
-    """A data module that can name the records it streams."""
-
-    def records(self, index: NDArray[Any]) -> pd.DataFrame:
-        """Return record_id, patient_id, fold, age and sex of the records at these positions, a row each."""
-        ...
 
 
 class PredictionTable(Callback):
     """Writes ``predictions.parquet`` into the run folder at the end of ``test`` and of ``predict``.
 
-    Columns: record_id, patient_id, fold, age, sex, ``probability/<label>`` and ``target/<label>`` for every label, and
-    the fingerprint of the model. Every record is there once, in the order of the store, at any number of processes.
+    Columns: record_id, patient_id, fold, age, sex, further ones of the store, ``probability/<label>`` and
+    ``target/<label>`` for every label, and the fingerprint of the model. Every record is there once, in the order of
+    the store, at any number of processes. The labels' training prevalences and the thresholds that ``Fairness`` chose
+    on validation records go into the file's metadata, so that ``audit`` needs this file alone.
+
+    Args:
+        columns: Further columns of the store's table of records, such as those of a device or a site to group by.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: tuple[str, ...] = ()) -> None:
+        self.columns = tuple(columns)
         self._batches: list[dict[str, Tensor]] = []
 
     @override
@@ -85,26 +84,27 @@ class PredictionTable(Callback):
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
-        source = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's entry points
-        if not isinstance(source, RecordSource):
+        table = records_table(records, trainer, self.columns)
+        if table is None:
+            source = getattr(trainer, "datamodule", None)
             raise ConfigurationError(
                 f"PredictionTable asks the data module for the ids of its records; {type(source).__name__} has no "
-                "records(index). Expected a data module of ecgfair."
+                "records(index, columns). Expected a data module of ecgfair."
             )
-        names, _ = label_description(pl_module)
-        table = source.records(records["index"].numpy()).reset_index(drop=True)
-        columns = {
-            f"{kind}/{name}": records[field][:, column].numpy()
-            for column, name in enumerate(names)
-            for kind, field in (("probability", "probabilities"), ("target", "targets"))
-        }
-        table = pd.concat([table, pd.DataFrame(columns)], axis=1)
-        table["model_fingerprint"] = model_fingerprint(pl_module)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{FILE_NAME}.partial"
-        table.to_parquet(partial, index=False)
-        # A reader never sees half a table, and an interrupted run keeps the one before.
-        partial.replace(folder / FILE_NAME)
+        names, prevalence = label_description(pl_module)
+        metadata = Metadata(
+            dict(zip(names, prevalence, strict=True)), _operating_points(trainer), model_fingerprint(pl_module)
+        )
+        answers = records["probabilities"], records["targets"]
+        write_predictions(folder / FILE_NAME, table, *answers, names, metadata)
+
+
+def _operating_points(trainer: Trainer) -> OperatingPoints | None:
+    """The thresholds that came with the weights, if a callback keeps them."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in the trainer's constructor
+        if isinstance(callback, Fairness):
+            return callback.operating_points
+    return None
 
 
 def model_fingerprint(module: LightningModule) -> str:

@@ -5,11 +5,47 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
 
 
-class AsymmetricLoss(nn.Module):
+class MultiLabelLoss(nn.Module):
+    """A loss of every record and label, and its mean."""
+
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return (B, C) losses, which is what weights of records and groups are put on.
+
+        Args:
+            logits: (B, C).
+            target: (B, C), 0 or 1.
+        """
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over records and labels, a scalar.
+
+        Args:
+            logits: (B, C).
+            target: (B, C), 0 or 1.
+        """
+        return self.each(logits, target).mean()
+
+
+class CrossEntropy(MultiLabelLoss):
+    """Binary cross-entropy."""
+
+    @override
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+    @override
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        # Not the mean of `each`, whose gradient is rounded otherwise: old runs stay repeatable.
+        return F.binary_cross_entropy_with_logits(logits, target)
+
+
+class AsymmetricLoss(MultiLabelLoss):
     """Asymmetric loss (Ridnik et al. 2021, arXiv 2009.14119), averaged over records and labels.
 
     Easy negatives are down-weighted by ``gamma_negative`` and dropped below a probability of ``clip``; positives keep
@@ -40,16 +76,8 @@ class AsymmetricLoss(nn.Module):
         self.gamma_negative = gamma_negative
         self.clip = clip
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss.
-
-        Args:
-            logits: (B, C).
-            target: (B, C), 0 or 1.
-
-        Returns:
-            Scalar.
-        """
+    @override
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
         p = logits.sigmoid()
         # log p from the logits themselves: a probability of exactly 0 or 1 keeps a finite loss and a gradient.
         positive = -F.logsigmoid(logits) * self._focus(1 - p, self.gamma_positive)
@@ -58,21 +86,21 @@ class AsymmetricLoss(nn.Module):
             negative = -torch.log1p(-shifted) * self._focus(shifted, self.gamma_negative)
         else:
             negative = -F.logsigmoid(-logits) * self._focus(p, self.gamma_negative)
-        return (target * positive + (1 - target) * negative).mean()
+        return target * positive + (1 - target) * negative
 
     @staticmethod
     def _focus(base: Tensor, gamma: float) -> Tensor | float:
         return base**gamma if gamma else 1.0
 
 
-def multi_label_loss(name: str, asymmetric: AsymmetricLoss) -> nn.Module:
+def multi_label_loss(name: str, asymmetric: AsymmetricLoss) -> MultiLabelLoss:
     """Return the loss of that name: ``"bce"`` or ``"asymmetric"``.
 
     Raises:
         ConfigurationError: There is no loss of that name.
     """
     if name == "bce":
-        return nn.BCEWithLogitsLoss()
+        return CrossEntropy()
     if name == "asymmetric":
         return asymmetric
     raise ConfigurationError(f"loss is {name!r}: expected 'bce' or 'asymmetric'.")

@@ -1,19 +1,28 @@
-"""The exact AUROC of many labels under many weightings of the same records.
+"""How well scores rank records: exact AUROC and average precision, of all labels, groups and resamples at once.
 
-A group of records is a row of zeros and ones, a bootstrap resample a row of counts. Both are weights, so subgroups,
-resamples and permutations all go through this one function.
+Scores are sorted once. Then the records of a label and group fall into bags between the scores of its positives, and
+whatever the weights of the records, both statistics follow from the weights of the bags: a resample costs sums alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS: Final = 2**19
-"""Float64 values of a working array (4 MiB): many rows at a time, and still within reach of a processor's cache."""
+from ecgfair.metrics.sorting import Bags, Cells, SortedLabels
+
+CHUNK_ELEMENTS: Final = 2**24
+"""Float64 values of all working arrays together (128 MiB)."""
+
+MOST_COLUMNS: Final = 256
+"""Weightings taken at a time on a processor: wider arrays leave its cache, which is slower."""
+
+SORTED_AT_ONCE: Final = 2**20
+"""Scores that are sorted together; bounds the memory of sorting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +59,10 @@ def auroc(
         scores: (N, C), any real numbers, higher meaning positive; only their order counts.
         targets: (N, C), 0 or 1, of any type.
         weights: (G, N), not negative: a membership mask, counts of a resample, or any weights. ``None`` is one row of
-            ones.
+            ones. Where the rows are groups that share no record, ``RankedScores`` is faster.
         probabilities: Also require the scores to lie in [0, 1].
-        chunk_elements: Bounds the working memory: as many rows of weights are taken at a time as keep an array of
-            (N, rows) below it.
+        chunk_elements: Bounds the working memory: as many rows of weights are taken at a time as keep the working
+            arrays below so many float64 values, at least one row.
 
     Returns:
         The (G, C) table, on the device of ``scores``.
@@ -63,84 +72,266 @@ def auroc(
     """
     if weights is None:
         weights = torch.ones(1, *scores.shape[:1], device=scores.device)
-    _check(scores, targets, weights, probabilities)
-    values = scores.detach().double()
-    positive = targets.detach() == 1
-    labels = [_RankedLabel.of(values[:, label], positive[:, label]) for label in range(values.shape[1])]
-    rows = max(1, chunk_elements // max(1, len(scores)))
-    parts = [_weighted(labels, chunk) for chunk in torch.split(weights.detach(), rows)]
-    return AurocTable(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    _check_shapes(scores, targets)
+    _check_weights(weights, len(scores))
+    one_group = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+    ranked = RankedScores.of(scores, targets, one_group, 1, probabilities=probabilities)
+    table = ranked.measure(weights, chunk_elements=chunk_elements)
+    return AurocTable(table.auroc[:, 0], table.positives[:, 0], table.negatives[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
-class _RankedLabel:
-    """One label's records in the order in which its pairs are counted; serves every weighting.
+class Ranking:
+    """What the order of the scores says of each label in each group, under each weighting.
+
+    A pair is a positive and a negative record of the same group; its weight is the product of theirs.
 
     Args:
-        positives: (P,) positions of the positive records.
-        negatives: (M,) positions of the negative records, by rising score.
-        below: (P,) for each positive, how many negatives score lower.
-        up_to: (P,) likewise, how many score lower or the same.
+        pairs_won: (R, G, C) float64, the weight of the pairs in which the positive scores higher; half where tied.
+        average_precision: (R, G, C) float64 in [0, 1]; NaN where a class has no weight.
+        positives: (R, G, C) float64, sum of the weights of the positive records.
+        negatives: (R, G, C) float64, likewise of the negative records.
     """
 
+    pairs_won: Tensor
+    average_precision: Tensor
     positives: Tensor
     negatives: Tensor
-    below: Tensor
-    up_to: Tensor
+
+    @property
+    def auroc(self) -> Tensor:
+        """(R, G, C) float64 in [0, 1]; NaN where a class has no weight."""
+        # 0 / 0 is the NaN of an absent class. Whole-number weights are rounded here alone, once; fractional ones may
+        # end just outside [0, 1], hence the clamp, which leaves NaN as it is.
+        return (self.pairs_won / (self.positives * self.negatives)).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class RankedScores:
+    """The records of every label and group, sorted once; serves every weighting.
+
+    ``metrics.sorting`` says what cells and their rows are.
+
+    Args:
+        groups: G.
+        labels: C.
+        records: N.
+        lengths: (C * G) rows of each cell, label by label.
+        positives: The positive records of each row.
+        negatives: The negative records of each row.
+        tied: Of the negative records, those with just the score of a positive, for the rows ``tied_rows``.
+        tied_rows: (T,) int64, rising.
+    """
+
+    groups: int
+    labels: int
+    records: int
+    lengths: Tensor
+    positives: Bags
+    negatives: Bags
+    tied: Bags
+    tied_rows: Tensor
 
     @classmethod
-    def of(cls, scores: Tensor, positive: Tensor) -> _RankedLabel:
-        """Rank one column; ``scores`` is (N,) float64 and ``positive`` (N,) bool."""
-        positives = positive.nonzero()[:, 0]
-        negatives = (~positive).nonzero()[:, 0]
-        ranked, order = scores[negatives].sort()
-        threshold = scores[positives]
+    def of(
+        cls, scores: Tensor, targets: Tensor, codes: Tensor, groups: int, *, probabilities: bool = False
+    ) -> RankedScores:
+        """Rank the scores of each label within each group.
+
+        Args:
+            scores: (N, C), any real numbers, higher meaning positive; only their order counts.
+            targets: (N, C), 0 or 1, of any type.
+            codes: (N,) int64, the group of each record, 0 to ``groups`` - 1.
+            groups: Number of groups, G; a group may have no records.
+            probabilities: Also require the scores to lie in [0, 1].
+
+        Raises:
+            ValueError: Shapes do not fit, a score is NaN, a target is neither 0 nor 1, a code is no group.
+        """
+        return cls.of_each(scores, targets, [(codes, groups)], probabilities=probabilities)[0]
+
+    @classmethod
+    def of_each(
+        cls,
+        scores: Tensor,
+        targets: Tensor,
+        groupings: Sequence[tuple[Tensor, int]],
+        *,
+        probabilities: bool = False,
+    ) -> list[RankedScores]:
+        """Rank the same scores within the groups of several attributes; faster than one after the other.
+
+        Args:
+            scores: See ``of``.
+            targets: See ``of``.
+            groupings: Codes and number of groups of each attribute, as in ``of``.
+            probabilities: See ``of``.
+
+        Raises:
+            ValueError: See ``of``.
+        """
+        check_scores(scores, targets, probabilities=probabilities)
+        for codes, groups in groupings:
+            _check_codes(codes, groups, len(scores))
+        labels = max(1, SORTED_AT_ONCE // max(1, len(scores)))
+        cells: list[list[Cells]] = [[Cells.none(scores.device)] for _ in groupings]
+        for start in range(0, scores.shape[1], labels):
+            some = slice(start, start + labels)
+            by_score = SortedLabels.of(scores[:, some].detach().T, targets[:, some].detach().T == 1)
+            for parts, (codes, groups) in zip(cells, groupings, strict=True):
+                parts.append(by_score.cells(codes, groups))
+        return [
+            cls._of_cells(Cells.joined(parts), groups, scores)
+            for parts, (_, groups) in zip(cells, groupings, strict=True)
+        ]
+
+    @classmethod
+    def _of_cells(cls, cells: Cells, groups: int, scores: Tensor) -> RankedScores:
+        """Keep what sums need."""
+        rows, counts = torch.unique_consecutive(cells.tied_rows, return_counts=True)
         return cls(
+            groups,
+            scores.shape[1],
+            len(scores),
+            cells.lengths,
+            Bags.of(cells.positives, cells.positive_counts),
+            Bags.of(cells.negatives, cells.negative_counts),
+            Bags.of(cells.tied, counts),
+            rows,
+        )
+
+    def auroc(self, weights: Tensor) -> Tensor:
+        """Compute the AUROC of each label in each group, as the function ``auroc`` defines it.
+
+        Args:
+            weights: See ``measure``.
+
+        Returns:
+            (R, G, C) float64 in [0, 1]; NaN where a class has no weight.
+        """
+        return self.measure(weights).auroc
+
+    def average_precision(self, weights: Tensor) -> Tensor:
+        """Compute the average precision of each label in each group.
+
+        It is the mean, over the positives, of the precision among the records that score at least as high: the area
+        under the precision-recall curve without interpolation, as scikit-learn defines it. Records with the same score
+        are one threshold. A random score has the prevalence as its average precision, so that groups of different
+        prevalence are not alike even where they are served alike.
+
+        Args:
+            weights: See ``measure``.
+
+        Returns:
+            (R, G, C) float64 in [0, 1]; NaN where a class has no weight. Without negatives every score would have 1,
+            which says nothing of it.
+        """
+        return self.measure(weights).average_precision
+
+    def measure(self, weights: Tensor, *, chunk_elements: int = CHUNK_ELEMENTS) -> Ranking:
+        """Compute both statistics and their supports for each row of weights.
+
+        Args:
+            weights: (R, N), not negative: ones, counts of a resample, or any weights.
+            chunk_elements: Bounds the working memory: as many rows of weights are taken at a time as keep the working
+                arrays below so many float64 values, at least one row.
+
+        Raises:
+            ValueError: The shape does not fit, or a weight is negative or infinite.
+        """
+        _check_weights(weights, self.records)
+        rows = int(self.lengths.sum())
+        columns = max(1, chunk_elements // max(1, self.records + 5 * rows))
+        if weights.device.type == "cpu":
+            columns = min(columns, MOST_COLUMNS)
+        first = self.lengths.cumsum(0) - self.lengths
+        spans = torch.stack([first, first + self.lengths], 1)[self.lengths > 1].tolist()
+        chunks = torch.split(weights.detach(), columns)
+        parts = [self._measured(chunk.T.double().contiguous(), spans) for chunk in chunks]
+        shape = (self.labels, self.groups, len(weights))
+        sums = [torch.cat(part, dim=1).view(shape).permute(2, 1, 0) for part in zip(*parts, strict=True)]
+        return Ranking(*(part.contiguous() for part in sums))
+
+    def _measured(self, by_record: Tensor, spans: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Measure some weightings.
+
+        Args:
+            by_record: (N, R) float64 weights.
+            spans: First row and end of each cell of several rows.
+
+        Returns:
+            (C * G, R) each, in the order of ``Ranking``.
+        """
+        ends = self.lengths.cumsum(0)
+        weight = self.positives.sums(by_record)
+        negatives_above, positives_above = self.negatives.sums(by_record), weight.clone()
+        for sums in (negatives_above, positives_above):
+            for start, end in spans:
+                sums[start:end].cumsum_(0)  # within a cell, lest the rounding of large ones spill over into small ones
+        positives, negatives = positives_above[ends - 1], negatives_above[ends - 1]
+        # 0 / 0 where nothing has weight down to a score: no positive of weight has it either, and it counts 0.
+        precision = positives_above.div_(positives_above + negatives_above).nan_to_num_(0).mul_(weight)
+        negatives_above.index_add_(0, self.tied_rows, self.tied.sums(by_record), alpha=-0.5)
+        pairs_lost = negatives_above.mul_(weight)
+        cells = Bags(torch.arange(len(weight), device=weight.device), ends - self.lengths)
+        average_precision = (cells.sums(precision) / positives).clamp(0, 1)
+        return (
+            positives * negatives - cells.sums(pairs_lost),
+            average_precision.masked_fill(negatives == 0, torch.nan),
             positives,
-            negatives[order],
-            torch.searchsorted(ranked, threshold),
-            torch.searchsorted(ranked, threshold, right=True),
+            negatives,
         )
 
 
-def _weighted(labels: list[_RankedLabel], weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """AUROC and supports, (G, C) each, of a chunk of weights (G, N)."""
-    by_record = weights.T.double().contiguous()  # (N, G): a record's weights lie together, so taking records is fast
-    shape = (weights.shape[0], len(labels))
-    area, positives, negatives = (torch.zeros(shape, dtype=torch.float64, device=weights.device) for _ in range(3))
-    for column, label in enumerate(labels):
-        weight_negative = by_record[label.negatives]
-        passed = torch.zeros(len(weight_negative) + 1, shape[0], dtype=torch.float64, device=weights.device)
-        torch.cumsum(weight_negative, 0, out=passed[1:])
-        weight_positive = by_record[label.positives]
-        won = (passed[label.below] + passed[label.up_to]) / 2
-        area[:, column] = (weight_positive * won).sum(0)
-        positives[:, column] = weight_positive.sum(0)
-        negatives[:, column] = passed[-1]
-    # 0 / 0 is the NaN of an absent class. Whole-number weights are rounded here alone, once; fractional ones may end
-    # just above 1, hence the clamp, which leaves NaN as it is.
-    return (area / (positives * negatives)).clamp(0, 1), positives, negatives
+def check_scores(scores: Tensor, targets: Tensor, *, probabilities: bool = False) -> None:
+    """Refuse inputs for which a rank would be a number without a meaning.
+
+    Args:
+        scores: (N, C), any real numbers.
+        targets: (N, C), 0 or 1, of any type.
+        probabilities: Also require the scores to lie in [0, 1].
+
+    Raises:
+        ValueError: Shapes do not fit, a score is NaN, a target is neither 0 nor 1.
+    """
+    _check_shapes(scores, targets)
+    _refuse(scores.isnan(), "scores are NaN", "real numbers; look for the records the model fails on")
+    _refuse((targets != 0) & (targets != 1), "targets are neither 0 nor 1", "0 or 1; leave uncertain records out")
+    if probabilities:
+        outside = (scores < 0) | (scores > 1)
+        _refuse(outside, "scores lie outside [0, 1]", "probabilities; apply the sigmoid to logits")
 
 
-def _check(scores: Tensor, targets: Tensor, weights: Tensor, probabilities: bool) -> None:
-    """Refuse inputs for which an AUROC would be a number without a meaning."""
+def _check_codes(codes: Tensor, groups: int, records: int) -> None:
+    """Refuse codes that are not a group for each record."""
+    if codes.shape != (records,) or codes.is_floating_point() or codes.dtype == torch.bool:
+        raise ValueError(
+            f"codes have the shape {tuple(codes.shape)} and the type {codes.dtype}: expected one whole number for each "
+            f"of {records} records."
+        )
+    _refuse((codes < 0) | (codes >= groups), "codes are no group", f"0 to {groups - 1}, a position among the groups")
+
+
+def _check_shapes(scores: Tensor, targets: Tensor) -> None:
+    """Refuse scores and targets that are not of the same records and labels."""
     if scores.ndim != 2 or targets.shape != scores.shape:
         raise ValueError(
             f"scores have the shape {tuple(scores.shape)} and targets {tuple(targets.shape)}: expected both to be "
             "(records, labels)."
         )
-    if weights.ndim != 2 or weights.shape[1] != len(scores):
+
+
+def _check_weights(weights: Tensor, records: int) -> None:
+    """Refuse weights that are not a number from 0 for each record."""
+    if weights.ndim != 2 or weights.shape[1] != records:
         raise ValueError(
-            f"weights have the shape {tuple(weights.shape)}: expected (groups, {len(scores)}), one column a record."
+            f"weights have the shape {tuple(weights.shape)}: expected (groups, {records}), one column a record."
         )
-    faults = [
-        (scores.isnan(), "scores are NaN", "real numbers; look for the records the model fails on"),
-        ((targets != 0) & (targets != 1), "targets are neither 0 nor 1", "0 or 1; leave uncertain records out"),
-        (~((weights >= 0) & (weights < torch.inf)), "weights are negative or not finite", "numbers from 0 upwards"),
-    ]
-    if probabilities:
-        outside = (scores < 0) | (scores > 1)
-        faults.append((outside, "scores lie outside [0, 1]", "probabilities; apply the sigmoid to logits"))
-    for where, found, expected in faults:
-        if count := int(where.sum()):
-            raise ValueError(f"{count} of {where.numel()} {found}: expected {expected}.")
+    bad = ~((weights >= 0) & (weights < torch.inf))
+    _refuse(bad, "weights are negative or not finite", "numbers from 0 upwards")
+
+
+def _refuse(where: Tensor, found: str, expected: str) -> None:
+    """Raise if there is any fault."""
+    if count := int(where.sum()):
+        raise ValueError(f"{count} of {where.numel()} {found}: expected {expected}.")

@@ -1,166 +1,285 @@
-"""One group's labels, and the groups of an attribute against each other."""
+"""The groups of an attribute against each other."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ecgfair.groups import UNKNOWN
-from ecgfair.metrics.auroc import AurocTable
-from ecgfair.metrics.fairness_report import AUROC, AUROC_GAP, GAP, MACRO, SHARED_AUROC, WORST_AUROC, Row
-from ecgfair.metrics.long_tail import Macro, macro
+from ecgfair.metrics.blocks import Block, Resampled, extremes, means_over
+from ecgfair.metrics.estimates import LACKING, Cells, Estimates
+from ecgfair.metrics.fairness_report import (
+    DIFFERENCE,
+    GAP,
+    GROUP_MAX,
+    GROUP_MIN,
+    MACRO,
+    RATIO,
+    SHARED,
+    SPREAD,
+    VALUE,
+    WORST,
+    Row,
+)
+from ecgfair.metrics.intervals import Support
+from ecgfair.metrics.statistics import AUROC, EQUAL_OPPORTUNITY, EQUALIZED_ODDS, FPR, TPR, is_better_high
 
 
 @dataclass(frozen=True, eq=False)
-class GroupAurocs:
-    """The AUROCs of one group, of labels with support only.
+class GroupComparison:
+    """Makes the blocks of one attribute.
 
     Args:
-        name: The group.
-        records: How many it has.
-        auroc: (C,) float64, NaN where undefined.
-        positives: C supports.
-        negatives: Likewise.
-        reasons: C, why a label is undefined; empty where it is not.
+        estimates: Its statistics.
+        label_names: C names.
+        reference: Position of the group to compare with; ``None`` if no record's group is known.
+        needed: Positives and negatives a label needed in a group, for the reasons.
+        details: Also compare the groups label by label.
     """
 
-    name: str
-    records: int
-    auroc: Tensor
-    positives: tuple[int, ...]
-    negatives: tuple[int, ...]
-    reasons: tuple[str, ...]
+    estimates: Estimates
+    label_names: Sequence[str]
+    reference: int | None
+    needed: int
+    details: bool
 
-    @classmethod
-    def of(
-        cls, name: str, records: int, table: AurocTable, position: int, needed: int, faults: Sequence[str]
-    ) -> GroupAurocs:
-        """Take a group's row of the table and blank the labels without support or with a fault.
+    @property
+    def attribute(self) -> str:
+        """Its name."""
+        return self.estimates.grouping.attribute
 
-        Args:
-            name: The group.
-            records: How many it has.
-            table: Supports of whole records.
-            position: The group's row.
-            needed: Positives and negatives a label needs.
-            faults: C, what else makes a label undefined; empty where nothing does.
-        """
-        positives = tuple(int(count) for count in table.positives[position].tolist())
-        negatives = tuple(int(count) for count in table.negatives[position].tolist())
-        reasons = tuple(
-            fault or (_support_reason(positive, negative, needed) if records else "no records")
-            for fault, positive, negative in zip(faults, positives, negatives, strict=True)
-        )
-        undefined = torch.tensor([bool(reason) for reason in reasons], device=table.auroc.device)
-        values = table.auroc[position].masked_fill(undefined, torch.nan)
-        return cls(name, records, values, positives, negatives, reasons)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its groups."""
+        return self.estimates.grouping.names
 
-    def label_rows(self, attribute: str, label_names: Sequence[str], notes: Sequence[str] = ()) -> list[Row]:
-        """One row a label; ``notes`` takes the place of the reasons in them."""
-        columns = (label_names, self.auroc.tolist(), self.positives, self.negatives, notes or self.reasons)
+    @property
+    def anchor(self) -> str:
+        """Name of the reference group, empty if there is none."""
+        return "" if self.reference is None else self.names[self.reference]
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield all blocks, statistic by statistic."""
+        for cells in self.estimates.cells.values():
+            if self.details or cells.statistic == AUROC:
+                yield self._label_values(cells)
+            yield from self._means(cells)
+            yield self._extremes(cells)
+            if self.details:
+                yield self._label_gaps(cells)
+                yield self._between(cells)
+        if self.details and {TPR, FPR} <= set(self.estimates.cells):
+            yield self._odds()
+
+    def _rows(self, cells: Cells, aggregate: str, reference: str, reasons: Sequence[Sequence[str]]) -> list[Row]:
+        """One row a group and label."""
+        estimates = self.estimates
+        supports = zip(estimates.positives.tolist(), estimates.negatives.tolist(), strict=True)
         return [
             Row(
-                attribute,
-                self.name,
+                self.attribute,
+                group,
                 label,
-                AUROC,
-                value,
-                positives,
-                negatives,
-                self.records,
-                int(not math.isnan(value)),
-                "",
-                note,
+                cells.statistic,
+                aggregate,
+                torch.nan,
+                positives=positives,
+                negatives=negatives,
+                records=records,
+                labels=int(not reason),
+                reference=reference,
+                reason=reason,
             )
-            for label, value, positives, negatives, note in zip(*columns, strict=True)
+            for group, records, of_group, why in zip(self.names, estimates.records, supports, reasons, strict=True)
+            for label, positives, negatives, reason in zip(self.label_names, *of_group, why, strict=True)
         ]
 
-    def summary(
-        self, attribute: str, label: str, statistic: str, mean: Macro, reference: str = "", reason: str = ""
+    def _label_values(self, cells: Cells) -> Block:
+        rows = self._rows(cells, VALUE, "", cells.reasons)
+        return Block(rows, self._by_label(cells.values, self.estimates.support(cells.statistic)))
+
+    def _by_label(self, values: Tensor, patients: Tensor) -> Resampled:
+        """One value a group and label."""
+        return Resampled(values.flatten(1), Support(patients.expand(values.shape[1:]).flatten()))
+
+    def _label_gaps(self, cells: Cells) -> Block:
+        """Signed differences to the reference group, label by label."""
+        patients, at = self.estimates.support(cells.statistic), self.reference
+        if at is None:
+            anchors, there = torch.full_like(cells.values, torch.nan), [self._no_reference] * len(self.label_names)
+        else:
+            anchors = cells.values[:, [at]].expand_as(cells.values)
+            there = [f"in {self.anchor}: {reason}" if reason else "" for reason in cells.reasons[at]]
+        reasons = [[here or other for here, other in zip(row, there, strict=True)] for row in cells.reasons]
+        rows = self._rows(cells, GAP, self.anchor, reasons)
+        of_anchor = patients[[at or 0]]
+        return Block(rows, self._by_label(cells.values, patients), self._by_label(anchors, of_anchor))
+
+    @property
+    def _no_reference(self) -> str:
+        return f"no record has a known {self.attribute}"
+
+    def _means(self, cells: Cells) -> Iterator[Block]:
+        """Means over labels: the group's, its gap to the reference, and over the labels shared with it."""
+        defined, patients, at = cells.defined, self.estimates.support(cells.statistic), self.reference
+        shared = defined & (defined[at] if at is not None else False)
+        of_group = defined.sum(1).tolist()
+        for aggregate, among in ((VALUE, defined), (GAP, shared), (SHARED, shared)):
+            counts = zip(range(len(self.names)), of_group, among.sum(1).tolist(), strict=True)
+            rows = [self._mean_row(cells, aggregate, *of_it) for of_it in counts]
+            minus = None
+            if aggregate == GAP:
+                anchors = cells.values[:, [at or 0]].expand_as(cells.values)
+                minus = means_over(anchors, patients[[at or 0]].expand_as(patients), among)
+            yield Block(rows, means_over(cells.values, patients, among), minus)
+
+    def _mean_row(self, cells: Cells, aggregate: str, group: int, defined: int, count: int) -> Row:
+        """A mean over ``count`` labels of a group in which ``defined`` are."""
+        records = self.estimates.records[group]
+        reason = ""
+        if not defined:
+            reason = self._nothing_defined(cells, group)
+        elif not count:
+            missing = f"no label is defined both here and in {self.anchor}"
+            reason = missing if self.anchor else self._no_reference
+        reference = "" if aggregate == VALUE else self.anchor
+        return self._row(cells.statistic, aggregate, self.names[group], records, count, reference, reason)
+
+    def _nothing_defined(self, cells: Cells, group: int) -> str:
+        if not self.estimates.records[group]:
+            return "no records"
+        reasons = set(cells.reasons[group])
+        if len(reasons) == 1:
+            return reasons.pop()
+        if all(reason.endswith(LACKING) for reason in reasons):
+            return f"support below {self.needed} in every label" if reasons else "no labels"
+        return "undefined in every label, for reasons that differ"
+
+    def _row(
+        self, statistic: str, aggregate: str, group: str, records: int, labels: int, reference: str, reason: str
     ) -> Row:
         """A row about a mean over labels."""
-        records, count = self.records, mean.labels
-        return Row(attribute, self.name, label, statistic, mean.value, None, None, records, count, reference, reason)
+        return Row(
+            self.attribute,
+            group,
+            MACRO,
+            statistic,
+            aggregate,
+            torch.nan,
+            records=records,
+            labels=labels,
+            reference=reference,
+            reason=reason,
+        )
 
-    def shared(self, other: GroupAurocs) -> Tensor:
-        """Return (C,) bool: the labels defined in both groups."""
-        return ~(self.auroc.isnan() | other.auroc.isnan())
+    def _extremes(self, cells: Cells) -> Block:
+        """``spread`` and ``worst``, which sum an attribute up; their definition is in ``fairness.evaluate``."""
+        rows, values = self._worst(cells)
+        return Block(rows, extremes(values, cells.values))
 
-    def gap(self, reference: GroupAurocs) -> Macro:
-        """Signed difference to the reference over the shared labels."""
-        return macro(self.auroc - reference.auroc)
+    def _worst(self, cells: Cells) -> tuple[list[Row], list[float]]:
+        if self.reference is None:
+            return self._no_worst(cells, self._no_reference)
+        defined, anchor = cells.defined, self.reference
+        sign = 1.0 if is_better_high(cells.statistic) else -1.0
+        gaps = {}
+        for group, name in enumerate(self.names):
+            among = defined[group] & defined[anchor]
+            if group != anchor and name != UNKNOWN and bool(among.any()):
+                difference = sign * (cells.values[0, group] - cells.values[0, anchor])
+                gaps[group] = float(difference[among].mean())
+        if not gaps:
+            return self._no_worst(cells, f"no other known group shares a label with {self.anchor}")
+
+        worst, best = min(gaps, key=gaps.__getitem__), max(gaps, key=gaps.__getitem__)
+        lowest, highest = gaps[worst], gaps[best]
+        shared_with_worst = int((defined[worst] & defined[anchor]).sum())
+        if lowest > 0:
+            worst, lowest, shared_with_worst = anchor, 0.0, int((defined[best] & defined[anchor]).sum())
+        if highest <= 0:
+            best, highest = anchor, 0.0
+        partner = best if worst == anchor else anchor
+        among = defined[worst] & defined[partner]
+        level = float(cells.values[0, worst][among].mean())
+        records = self.estimates.records[worst]
+        rows = [
+            self._row(cells.statistic, SPREAD, self.names[worst], records, shared_with_worst, self.names[best], ""),
+            self._row(cells.statistic, WORST, self.names[worst], records, int(among.sum()), self.names[partner], ""),
+        ]
+        return rows, [sign * (lowest - highest), level]
+
+    def _no_worst(self, cells: Cells, reason: str) -> tuple[list[Row], list[float]]:
+        rows = [self._row(cells.statistic, aggregate, "", 0, 0, "", reason) for aggregate in (SPREAD, WORST)]
+        return rows, [torch.nan, torch.nan]
+
+    @property
+    def _known(self) -> Tensor:
+        """(K,) positions of the known groups, that with the unknown records left out."""
+        known = [position for position, name in enumerate(self.names) if name != UNKNOWN]
+        return torch.tensor(known, device=self.estimates.positives.device)
+
+    def _between(self, cells: Cells) -> Block:
+        """Fairlearn's ``difference``, ``ratio``, ``group_min`` and ``group_max`` of each label."""
+        rows, values = [], []
+        for label, low, high, lowest, highest, count in self._range(cells):
+            reason = "" if count > 1 else "fewer than two known groups have the support"
+            for aggregate, value in (
+                (DIFFERENCE, high - low if count > 1 else torch.nan),
+                (RATIO, _ratio(low, high) if count > 1 else torch.nan),
+                (GROUP_MIN, low),
+                (GROUP_MAX, high),
+            ):
+                group, other = (highest, lowest) if aggregate == GROUP_MAX else (lowest, highest)
+                why = reason if aggregate in (DIFFERENCE, RATIO) else "" if count else "no known group has the support"
+                if aggregate == RATIO and count > 1 and value != value:
+                    why = "0 in every group"
+                rows.append(
+                    Row(
+                        self.attribute, group, label, cells.statistic, aggregate, torch.nan, reference=other, reason=why
+                    )
+                )
+                values.append(value)
+        return Block(rows, extremes(values, cells.values))
+
+    def _range(self, cells: Cells) -> Iterator[tuple[str, float, float, str, str, int]]:
+        """Label, lowest and highest value, the groups that have them, and how many known groups are defined."""
+        for label, column in zip(self.label_names, cells.values[0, self._known].T.tolist(), strict=True):
+            found = [(value, self.names[at]) for at, value in zip(self._known.tolist(), column, strict=True)]
+            defined = [pair for pair in found if pair[0] == pair[0]]
+            low, high = (_extreme(choose, defined) for choose in (min, max))
+            yield label, low[0], high[0], low[1], high[1], len(defined)
+
+    def _odds(self) -> Block:
+        """Equalized odds, the larger of the differences in TPR and FPR, and equal opportunity, that in TPR.
+
+        Hardt, Price and Srebro 2016, arXiv 1610.02413.
+        """
+        rows, values = [], []
+        cells = self.estimates.cells
+        for tpr, fpr in zip(self._range(cells[TPR]), self._range(cells[FPR]), strict=True):
+            enough = min(tpr[-1], fpr[-1]) > 1
+            reason = "" if enough else "fewer than two known groups have the support, and a threshold"
+            differences = [high - low for _, low, high, *_ in (tpr, fpr)]
+            ratios = [_ratio(low, high) for _, low, high, *_ in (tpr, fpr)]
+            for statistic, aggregate, value in (
+                (EQUALIZED_ODDS, DIFFERENCE, max(differences)),
+                (EQUALIZED_ODDS, RATIO, min((ratio for ratio in ratios if ratio == ratio), default=torch.nan)),
+                (EQUAL_OPPORTUNITY, DIFFERENCE, differences[0]),
+                (EQUAL_OPPORTUNITY, RATIO, ratios[0]),
+            ):
+                why = reason or ("" if value == value else "0 in every group")
+                rows.append(Row(self.attribute, "", tpr[0], statistic, aggregate, torch.nan, reason=why))
+                values.append(value if enough else torch.nan)
+        return Block(rows, extremes(values, cells[TPR].values))
 
 
-def _support_reason(positives: int, negatives: int, needed: int) -> str:
-    """Say what is missing, or nothing."""
-    few = [
-        f"{count} {kind}" + "s" * (count != 1)
-        for count, kind in ((positives, "positive"), (negatives, "negative"))
-        if count < needed
-    ]
-    return f"{' and '.join(few)}, {needed}{' of each' * (len(few) > 1)} needed" if few else ""
+def _extreme(choose: Callable[..., tuple[float, str]], defined: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    return choose(defined, key=lambda pair: pair[0]) if defined else (torch.nan, "")
 
 
-def comparison_rows(attribute: str, groups: Sequence[GroupAurocs], reference: str | None, needed: int) -> list[Row]:
-    """Compare the groups of an attribute.
-
-    Args:
-        attribute: Its name.
-        groups: All of its groups, in order.
-        reference: The group to compare with; ``None`` if there is none.
-        needed: Positives and negatives a label needed in a group, for the reasons.
-
-    Returns:
-        For each group its mean AUROC, its gap to the reference and its mean over the labels shared with it, then
-        ``auroc_gap`` and ``worst_auroc`` as ``fairness.evaluate`` defines them.
-    """
-    anchor = next((group for group in groups if group.name == reference), None)
-    rows = []
-    for group in groups:
-        mean = macro(group.auroc)
-        reason = f"support below {needed} in every label" if group.records else "no records"
-        rows.append(group.summary(attribute, MACRO, AUROC, mean, "", "" if mean.labels else reason))
-        if anchor is None:
-            missing, gap, shared = f"no record has a known {attribute}", Macro(torch.nan, 0), Macro(torch.nan, 0)
-        else:
-            missing = f"no label is defined both here and in {anchor.name}"
-            gap, shared = group.gap(anchor), macro(group.auroc, group.shared(anchor))
-        for statistic, value in ((GAP, gap), (SHARED_AUROC, shared)):
-            why = "" if value.labels else missing if mean.labels else reason
-            rows.append(group.summary(attribute, MACRO, statistic, value, reference or "", why))
-    return rows + _worst_rows(attribute, groups, anchor)
-
-
-def _worst_rows(attribute: str, groups: Sequence[GroupAurocs], reference: GroupAurocs | None) -> list[Row]:
-    """The two rows that sum an attribute up; their definition is in ``evaluate``."""
-    if reference is None:
-        return _no_worst_rows(attribute, f"no record has a known {attribute}")
-    others = [group for group in groups if group.name not in (reference.name, UNKNOWN)]
-    gaps = [(gap, group) for group in others if (gap := group.gap(reference)).labels]
-    if not gaps:
-        return _no_worst_rows(attribute, f"no other known group shares a label with {reference.name}")
-
-    lowest, worst = min(gaps, key=lambda pair: pair[0].value)
-    highest, best = max(gaps, key=lambda pair: pair[0].value)
-    if lowest.value > 0:
-        worst, lowest = reference, Macro(0.0, highest.labels)
-    if highest.value <= 0:
-        best, highest = reference, Macro(0.0, lowest.labels)
-    spread = Macro(lowest.value - highest.value, lowest.labels)
-    partner = best if worst is reference else reference
-    level = macro(worst.auroc, worst.shared(partner))
-    return [
-        worst.summary(attribute, MACRO, AUROC_GAP, spread, best.name),
-        worst.summary(attribute, MACRO, WORST_AUROC, level, partner.name),
-    ]
-
-
-def _no_worst_rows(attribute: str, reason: str) -> list[Row]:
-    """The two rows of an attribute without two groups that can be compared."""
-    return [
-        Row(attribute, "", MACRO, name, torch.nan, None, None, 0, 0, "", reason) for name in (AUROC_GAP, WORST_AUROC)
-    ]
+def _ratio(low: float, high: float) -> float:
+    """Lowest over highest; undefined where both are 0."""
+    return low / high if high else torch.nan

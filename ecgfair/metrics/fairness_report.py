@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import pandas as pd
+from torch import nan
 
 from ecgfair.metrics.long_tail import BANDS
+from ecgfair.metrics.statistics import AUROC, ECE_DEBIASED, FPR, TPR
 
 OVERALL: Final = "overall"
 """The attribute of the rows about all records."""
@@ -19,15 +21,25 @@ MACRO: Final = "macro"
 SUMMARIES: Final = (MACRO, *BANDS)
 """Values of ``Row.label`` that are no label, hence no name a label may have."""
 
-AUROC: Final = "auroc"
-SHARED_AUROC: Final = "shared_auroc"
+VALUE: Final = "value"
 GAP: Final = "gap"
+SHARED: Final = "shared"
+SPREAD: Final = "spread"
+WORST: Final = "worst"
+DIFFERENCE: Final = "difference"
+RATIO: Final = "ratio"
+GROUP_MIN: Final = "group_min"
+GROUP_MAX: Final = "group_max"
 COMMON_RARE_GAP: Final = "common_rare_gap"
-AUROC_GAP: Final = "auroc_gap"
+
+LOGGED_GAPS: Final = {AUROC: "auroc_gap", TPR: "tpr_gap", FPR: "fpr_gap", ECE_DEBIASED: "ece_gap"}
+"""Statistics whose ``spread`` is logged for every attribute, and as what."""
 WORST_AUROC: Final = "worst_auroc"
 
 _DTYPES: Final = {
     "value": "float64",
+    "low": "float64",
+    "high": "float64",
     "positives": "Int64",  # the one with missing values: a mean over labels has no single support
     "negatives": "Int64",
     "records": "int64",
@@ -35,19 +47,22 @@ _DTYPES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One value with all that it rests on.
 
     Args:
-        attribute: ``"overall"``, ``"sex"`` or ``"age"``.
-        group: ``"all"`` overall, else the group. For ``auroc_gap`` and ``worst_auroc`` the worst group, empty if there
-            is none.
+        attribute: ``"overall"``, or what the groups are of: ``"sex"``, ``"sex_x_age"``.
+        group: ``"all"`` overall, else the group; empty where the value is of no single group. Of ``spread`` and
+            ``worst`` the worst group; of ``difference`` and ``ratio`` the lowest.
         label: A label's name, or ``"macro"``, ``"head"``, ``"medium"``, ``"tail"`` for a mean over labels.
-        statistic: ``auroc``; ``gap``, the signed difference to the reference group over the labels defined in both;
-            ``shared_auroc``, the group's mean over these labels; ``common_rare_gap``; ``auroc_gap`` and ``worst_auroc``
-            as ``fairness.evaluate`` defines them.
+        statistic: One of ``statistics.STATISTICS``, ``equalized_odds`` or ``equal_opportunity``.
+        aggregate: What of it. ``value`` in the group; ``gap``, its signed difference to the reference group, of a mean
+            over the labels defined in both; ``shared``, the group's mean over these labels; ``spread`` and ``worst``
+            as ``fairness.evaluate`` defines them; ``difference``, ``ratio``, ``group_min``, ``group_max`` over the
+            known groups with support, as fairlearn's MetricFrame has them; ``common_rare_gap``.
         value: NaN where undefined.
+        low: Lower end of the 95 % interval; NaN where there is none.
+        high: Upper end.
         positives: Positive records; ``None`` for a mean over labels.
         negatives: Likewise.
         records: Records of the group.
@@ -60,16 +75,24 @@ class Row:
     group: str
     label: str
     statistic: str
+    aggregate: str
     value: float
-    positives: int | None
-    negatives: int | None
-    records: int
-    labels: int
+    low: float = nan
+    high: float = nan
+    positives: int | None = None
+    negatives: int | None = None
+    records: int = 0
+    labels: int = 0
     reference: str = ""
     reason: str = ""
 
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What tells a row from the others of a report, but for the group of an extreme."""
+        return self[:5]
 
-COLUMNS: Final = tuple(field.name for field in fields(Row))
+
+COLUMNS: Final = Row._fields
 """Columns of a report's table, in order."""
 
 
@@ -85,37 +108,51 @@ class FairnessReport:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The demographic attributes, in order."""
+        """The attributes whose groups are compared, in order."""
         return tuple(dict.fromkeys(row.attribute for row in self.rows if row.attribute != OVERALL))
 
     def select(
-        self, attribute: str, statistic: str, *, label: str | None = MACRO, group: str | None = None
+        self,
+        attribute: str,
+        statistic: str,
+        aggregate: str = VALUE,
+        *,
+        label: str | None = MACRO,
+        group: str | None = None,
     ) -> Iterator[Row]:
         """Yield the rows of a statistic; ``None`` takes every label, or every group."""
         for row in self.rows:
-            fits = row.attribute == attribute and row.statistic == statistic
+            fits = row.attribute == attribute and row.statistic == statistic and row.aggregate == aggregate
             if fits and label in (None, row.label) and group in (None, row.group):
                 yield row
 
     def scalars(self, stage: str) -> dict[str, float]:
-        """Return what is logged. The keys depend on nothing but the stage; undefined values are NaN.
+        """Return what is logged. The keys depend on nothing but the stage and the attributes; undefined is NaN.
 
         Args:
             stage: First part of each key: ``"val"`` or ``"test"``.
         """
-        values = {
-            f"{stage}/{AUROC}/{summary}": next(self.select(OVERALL, AUROC, label=summary)).value
-            for summary in SUMMARIES
-        }
-        values[f"{stage}/{AUROC}/{COMMON_RARE_GAP}"] = next(self.select(OVERALL, COMMON_RARE_GAP)).value
+        values = {f"{stage}/{AUROC}/{summary}": self._value(OVERALL, AUROC, VALUE, summary) for summary in SUMMARIES}
+        values[f"{stage}/{AUROC}/{COMMON_RARE_GAP}"] = self._value(OVERALL, AUROC, COMMON_RARE_GAP)
         for attribute in self.attributes:
-            for statistic in (AUROC_GAP, WORST_AUROC):
-                values[f"{stage}/fair/{attribute}/{statistic}"] = next(self.select(attribute, statistic)).value
+            start = f"{stage}/fair/{attribute}"
+            for statistic, name in LOGGED_GAPS.items():
+                values[f"{start}/{name}"] = self._value(attribute, statistic, SPREAD)
+            values[f"{start}/{WORST_AUROC}"] = self._value(attribute, AUROC, WORST)
         return values
+
+    def _value(self, attribute: str, statistic: str, aggregate: str, label: str = MACRO) -> float:
+        """The value of the one such row; NaN where the statistic was not asked for."""
+        return next((row.value for row in self.select(attribute, statistic, aggregate, label=label)), nan)
 
     def frame(self) -> pd.DataFrame:
         """Return the tidy table, one line a row, with the columns ``COLUMNS``."""
-        return pd.DataFrame([vars(row) for row in self.rows], columns=list(COLUMNS)).astype(_DTYPES)
+        return pd.DataFrame(self.rows, columns=list(COLUMNS)).astype(_DTYPES)
+
+    def excluded(self) -> pd.DataFrame:
+        """Return every label, group and mean that is undefined, with its reason."""
+        frame = self.frame()
+        return frame[frame["value"].isna() & (frame["aggregate"] == VALUE)].drop(columns=["value", "low", "high"])
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> FairnessReport:

@@ -21,6 +21,8 @@ class Diagnosis(NamedTuple):
     """(B, C), one a label."""
     attributes: Tensor | None
     """(B, A) standardised attributes, the logit of being female in the column of sex; None without that head."""
+    features: Tensor
+    """(B, D) what the heads read."""
 
 
 class DiagnosisNetwork(nn.Module):
@@ -51,4 +53,4 @@ class DiagnosisNetwork(nn.Module):
         """Diagnose (B, leads, time) millivolts, of any length."""
         pooled = self.pool(self.encoder(signal).features())
         attributes = self.attribute_head(pooled) if self.attribute_head is not None else None
-        return Diagnosis(self.label_head(pooled), attributes)
+        return Diagnosis(self.label_head(pooled), attributes, pooled)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ecgfair.ecg import EcgBatch, Preprocessing
+from ecgfair.ecg import ATTRIBUTES, EcgBatch, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
 from ecgfair.losses.multi_label import AsymmetricLoss, multi_label_loss
+from ecgfair.models.adversary import DemographicAdversary, ramp
 from ecgfair.models.diagnosis import Diagnosis, DiagnosisNetwork
 from ecgfair.models.encoder import EncoderSpec, ResidualEncoder
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.training.base import EcgModule, Optimisation
 from ecgfair.training.encoder_checkpoint import load_encoder
+from ecgfair.training.mitigation import MitigatedLoss, Mitigation, without
 
 
 class FinetuneModule(EcgModule):
@@ -38,6 +41,7 @@ class FinetuneModule(EcgModule):
         dropout: Probability before the heads.
         augmentation: Random changes of the training signals.
         optimisation: Optimiser and schedule.
+        mitigation: What training does against being worse for some groups; nothing if None.
 
     Raises:
         CheckpointError: The encoder checkpoint can't be used.
@@ -61,6 +65,7 @@ class FinetuneModule(EcgModule):
         dropout: float = 0.2,
         augmentation: Augmentation | None = None,
         optimisation: Optimisation | None = None,
+        mitigation: Mitigation | None = None,
     ) -> None:
         super().__init__(preprocessing, optimisation or Optimisation())
         if not label_names:
@@ -95,6 +100,37 @@ class FinetuneModule(EcgModule):
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
             self.train()
+        self._set_mitigation(mitigation or Mitigation())
+
+    def _set_mitigation(self, mitigation: Mitigation) -> None:
+        self.mitigation = mitigation
+        self.mitigated_loss = (
+            MitigatedLoss(mitigation, len(self.label_names)) if mitigation.changes_label_loss else None
+        )
+        self.adversary: DemographicAdversary | None = None
+        if mitigation.adversary_strength:
+            if self.freeze_encoder:
+                raise ConfigurationError(
+                    f"mitigation.adversary_strength is {mitigation.adversary_strength} while freeze_encoder is true: a "
+                    "frozen encoder can't learn to hide anything. Train the encoder, or set the strength to 0."
+                )
+            self.adversary = DemographicAdversary(
+                cast("DiagnosisNetwork", self.network).label_head.in_features,
+                mitigation.adversary_attributes,
+                mitigation.adversary_hidden,
+                mitigation.adversary_steps,
+                mitigation.adversary_learning_rate,
+            )
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Ask the data what the mitigation has to know of them.
+
+        Raises:
+            ConfigurationError: The data module can't say.
+        """
+        if stage == "fit" and self.mitigated_loss is not None:
+            self.mitigated_loss.count(getattr(self.trainer, "datamodule", None))
 
     @override
     def train(self, mode: bool = True) -> Self:
@@ -112,7 +148,19 @@ class FinetuneModule(EcgModule):
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
         """Return the loss of an augmented batch."""
         signal = self.augmentation(batch["signal"], self.preprocessing.sampling_rate)
-        return self._loss(self(signal), batch, "train")
+        diagnosis = self(signal)
+        losses = {"labels": self.loss(diagnosis.logits, batch["labels"])}
+        total = losses["labels"]
+        if self.mitigated_loss is not None:
+            total = self.mitigated_loss(self.loss.each(diagnosis.logits, batch["labels"]), batch)
+            losses["mitigated"] = total
+        total = self._add_auxiliary(total, losses, diagnosis, batch)
+        if self.adversary is not None:
+            against = self._adversary_losses(self.adversary, diagnosis, batch)
+            losses |= against
+            total = total + sum(against.values())
+        self.log_losses("train", total, losses, batch)
+        return total
 
     def validation_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss and the probabilities of whole records; callbacks measure them."""
@@ -128,16 +176,19 @@ class FinetuneModule(EcgModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the names of the labels with the weights."""
+        """Keep the names of the labels and the mitigation with the weights."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint["mitigation"] = self.mitigation.switched_on()
+        if self.adversary is not None:
+            checkpoint["adversary_optimizer"] = self.adversary.optimizer_state()
         checkpoint["label_names"] = self.label_names
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of other labels.
+        """Refuse weights of other labels, or trained under another mitigation.
 
         Raises:
-            CheckpointError: The labels differ, or the checkpoint is not one of a FinetuneModule.
+            CheckpointError: They differ, or the checkpoint is not one of a FinetuneModule.
             PreprocessingMismatchError: The preprocessings differ.
         """
         super().on_load_checkpoint(checkpoint)
@@ -153,19 +204,48 @@ class FinetuneModule(EcgModule):
                 f"others{' (' + ', '.join(differing) + ')' if differing else ''}: expected the same. Choose the label "
                 "set it was trained on (--data.init_args.labels)."
             )
+        before, now = checkpoint.get("mitigation", {}), self.mitigation.switched_on()
+        if before != now:
+            raise CheckpointError(
+                f"The checkpoint was trained with the mitigation {before or 'off'}, the configuration has "
+                f"{now or 'off'}: expected the same. Take model.init_args.mitigation from the config.yaml of its run "
+                "folder."
+            )
+        if self.adversary is not None:
+            self.adversary.go_on(checkpoint["adversary_optimizer"])
 
     def _evaluate(self, batch: EcgBatch, stage: str) -> dict[str, Tensor]:
         diagnosis = self(batch["signal"])
-        return {"loss": self._loss(diagnosis, batch, stage), "probabilities": diagnosis.logits.sigmoid()}
-
-    def _loss(self, diagnosis: Diagnosis, batch: EcgBatch, stage: str) -> Tensor:
-        losses: dict[str, Tensor] = {"labels": self.loss(diagnosis.logits, batch["labels"])}
-        total = losses["labels"]
-        if diagnosis.attributes is not None:
-            losses["measures"], losses["sex"] = attribute_losses(diagnosis.attributes, batch["attributes"])
-            total = total + self.attribute_weight * (losses["measures"] + losses["sex"])
+        losses = {"labels": self.loss(diagnosis.logits, batch["labels"])}
+        total = self._add_auxiliary(losses["labels"], losses, diagnosis, batch)
         self.log_losses(stage, total, losses, batch)
-        return total
+        return {"loss": total, "probabilities": diagnosis.logits.sigmoid()}
+
+    def _add_auxiliary(self, total: Tensor, losses: dict[str, Tensor], diagnosis: Diagnosis, batch: EcgBatch) -> Tensor:
+        """Return the total with the auxiliary losses, which are added to its terms."""
+        if diagnosis.attributes is None:
+            return total
+        hidden = self.mitigation.hidden_attributes
+        measures, sex = attribute_losses(diagnosis.attributes, without(batch["attributes"], hidden))
+        losses["measures"] = measures
+        if "sex" not in hidden:
+            losses["sex"] = sex
+        return total + self.attribute_weight * (measures + sex)
+
+    def _adversary_losses(
+        self, adversary: DemographicAdversary, diagnosis: Diagnosis, batch: EcgBatch
+    ) -> dict[str, Tensor]:
+        """Let the adversary learn, and return how badly it tells what the features are to hide."""
+        progress = 1.0
+        if self._trainer is not None:
+            progress = self.trainer.global_step / float(self.trainer.estimated_stepping_batches)
+        hidden = self.mitigation.hidden_attributes
+        target = without(batch["attributes"], [name for name in ATTRIBUTES if name not in hidden])
+        adversary.learn(diagnosis.features, lambda said: torch.stack(attribute_losses(said, target)).sum())
+        said = adversary(diagnosis.features, self.mitigation.adversary_strength * ramp(progress))
+        of_age, of_sex = attribute_losses(said, target)
+        both = {"age": of_age, "sex": of_sex}
+        return {f"adversary_{name}": both[name] for name in hidden}
 
 
 def _start(encoder: str | EncoderSpec, preprocessing: Preprocessing, random_weights: bool) -> ResidualEncoder:

@@ -115,7 +115,8 @@ def compare(title: str, model: pd.DataFrame, fairness: pd.DataFrame, oracle: pd.
         asked: What the records were drawn from.
     """
     overall, by_sex = (
-        fairness.query(f"attribute == '{attribute}' and statistic == 'auroc'") for attribute in ("overall", "sex")
+        fairness.query(f"attribute == '{attribute}' and statistic == 'auroc' and aggregate == 'value'")
+        for attribute in ("overall", "sex")
     )
     area = overall.set_index("label")["value"]
     groups = by_sex.pivot_table(index="label", columns="group", values="value", aggfunc="first")

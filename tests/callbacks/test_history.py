@@ -6,7 +6,9 @@ import torch
 
 from ecgfair.callbacks.history import History, Moment
 from ecgfair.errors import RunFolderError
+from ecgfair.groups import group_by_age, group_by_sex
 from ecgfair.metrics.fairness import evaluate
+from ecgfair.metrics.predictions import Predictions
 
 VALUES = {"low": 0.25, "high": 0.75, "undefined": math.nan}
 
@@ -16,7 +18,8 @@ def report(value):
     positive = {"low": 0.15, "high": 0.35, "undefined": torch.nan}[value]
     probabilities, targets = torch.tensor([[positive, 0.1, 0.2, 0.3, 0.9], [1, 0, 0, 0, 0]]).split(1)
     age, sex = torch.full((5,), 50.0), torch.zeros(5, dtype=torch.int64)
-    return evaluate(probabilities.T, targets.T, age, sex, ["a"], [0.1])
+    groupings = [group_by_sex(sex), group_by_age(age)]
+    return evaluate(Predictions(probabilities.T, targets.T, ["a"], groupings, label_prevalence=[0.1]))
 
 
 def history(*values, stage="val"):

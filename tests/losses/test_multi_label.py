@@ -61,3 +61,25 @@ def test_settings_that_stop_positives_from_learning_are_refused(wrong):
 def test_an_unknown_loss_is_refused_by_name():
     with pytest.raises(ConfigurationError, match="focal"):
         multi_label_loss("focal", AsymmetricLoss())
+
+
+@pytest.mark.parametrize("loss", [multi_label_loss("bce", AsymmetricLoss()), AsymmetricLoss(1, 4, 0.05)])
+def test_the_loss_is_the_mean_of_those_of_each_record_and_label(loss):
+    logits, target = case()
+    each = loss.each(logits, target)
+    assert each.shape == logits.shape
+    torch.testing.assert_close(loss(logits, target), each.mean())
+    torch.testing.assert_close(loss(logits[3:4, 2:3], target[3:4, 2:3]), each[3, 2])
+
+
+def test_cross_entropy_is_bit_for_bit_that_of_torch_with_its_gradient():
+    logits, target = (values.float().detach() for values in case())
+    found, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    own, torchs = (
+        multi_label_loss("bce", AsymmetricLoss())(found, target),
+        torch.nn.BCEWithLogitsLoss()(expected, target),
+    )
+    own.backward()
+    torchs.backward()
+    assert torch.equal(own, torchs)
+    assert torch.equal(found.grad, expected.grad)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from ecgfair.groups import group_by_age, group_by_sex
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
+from ecgfair.metrics.predictions import Predictions
 from ecgfair.report.fairness_table import PLAIN_WIDTH, console, render
 
 
@@ -16,7 +18,11 @@ def report(records=300, config=None):
     noise = torch.rand(records, 4, generator=generator) * (1 + sex[:, None])  # women, 1, are served worse
     targets = (probabilities + noise > 1.2).float()
     age = 20 + 59 * torch.rand(records, generator=generator)
-    return evaluate(probabilities, targets, age, sex, ["a", "b", "c", "d"], [0.5, 0.2, 0.05, 0.001], config)
+    groupings = [group_by_sex(sex), group_by_age(age)]
+    prevalence = [0.5, 0.2, 0.05, 0.001]
+    return evaluate(
+        Predictions(probabilities, targets, ["a", "b", "c", "d"], groupings, label_prevalence=prevalence), config
+    )
 
 
 def printed(found, width=PLAIN_WIDTH):
@@ -29,11 +35,11 @@ def line_of(text, group):
     return next(line for line in text.splitlines() if line.strip().startswith(group))
 
 
-def test_it_fits_100_columns_and_has_no_escape_codes_where_there_is_no_terminal():
+def test_it_fits_its_width_and_has_no_escape_codes_where_there_is_no_terminal():
     for found in (report(), report(0)):
         text = printed(found)
         assert "\x1b" not in text
-        assert max(len(line) for line in text.splitlines()) <= 100
+        assert max(len(line) for line in text.splitlines()) <= PLAIN_WIDTH
 
 
 def test_every_mean_and_group_has_its_line_in_order():
@@ -47,7 +53,7 @@ def test_every_mean_and_group_has_its_line_in_order():
 def test_values_gaps_and_marks_are_those_of_the_report():
     found = report(config=FairnessConfig(reference={"sex": "male"}))
     text = printed(found)
-    gap = next(found.select("sex", "gap", group="female"))
+    gap = next(found.select("sex", "auroc", "gap", group="female"))
     assert gap.value < 0
     level = next(found.select("sex", "auroc", group="female")).value
     assert line_of(text, "female").split() == ["female", "150", "4", f"{level:.3f}", f"{gap.value:.3f}", "(4)", "worst"]
@@ -67,7 +73,7 @@ def test_a_worst_reference_carries_both_marks():
 
 def test_what_is_undefined_says_why_and_shows_no_number():
     found = report(20)
-    text = printed(found)
+    text = printed(found, width=200)
     assert line_of(text, "80+").split() == ["80+", "0", "0", "n/a", "no", "records"]
     undefined = [
         row for row in found.rows if row.label == "macro" and row.statistic == "auroc" and math.isnan(row.value)

@@ -64,7 +64,7 @@ def test_a_label_that_no_training_record_has_changes_nothing():
     [
         ("sex", lambda sex, _: sex, 2),
         ("age", lambda _, age: np.digitize(age, [40, 65, 80]), 4),
-        ("sex x age", lambda sex, age: sex + 2 * np.digitize(age, [40, 65, 80]), 8),
+        ("sex_x_age", lambda sex, age: sex + 2 * np.digitize(age, [40, 65, 80]), 8),
     ],
 )
 def test_every_group_of_a_demographic_is_drawn_equally_often(groups, group_of, count):
@@ -114,6 +114,9 @@ def test_balancing_labels_that_are_not_there_is_refused():
         ({"window": -1}, "window is -1"),
         ({"age_edges": [65, 40]}, "age_edges is"),
         ({"age_edges": []}, "age_edges is"),
+        ({"balance_groups": "sex x age"}, "balance_groups is 'sex x age': expected sex, age or both"),
+        ({"balance_groups": "sex_x_sex"}, "balance_groups is 'sex_x_sex'"),
+        ({"balance_groups": "height"}, "balance_groups is 'height'"),
     ],
 )
 def test_settings_that_can_not_work_are_refused(settings, message):

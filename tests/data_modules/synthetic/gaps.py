@@ -13,9 +13,10 @@ from scipy.special import ndtri
 from data_modules.synthetic.people.truth import Truth
 from data_modules.synthetic.writing import published
 from ecgfair.ecg import UNKNOWN_SEX
-from ecgfair.groups import group_by_age, group_by_sex
+from ecgfair.groups import group_by_demographics
 from ecgfair.metrics.auroc import auroc
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
+from ecgfair.metrics.predictions import Predictions
 
 Floats = NDArray[np.float64]
 
@@ -97,17 +98,16 @@ def gaps(table: Scored, attribute: str, group: str, reference: str, draws: int =
     scores, stated = torch.from_numpy(table.scores), torch.from_numpy(table.stated)
     ages, sexes = torch.from_numpy(table.ages), torch.from_numpy(table.sexes)
     shares = table.stated.mean(axis=0).tolist()
-    report = evaluate(
-        scores, stated, ages, sexes, table.labels, shares, FairnessConfig(reference={attribute: reference})
-    )
+    grouping = group_by_demographics(attribute, ages, sexes)
+    measured = Predictions(scores, stated, table.labels, [grouping], label_prevalence=shares)
+    report = evaluate(measured, FairnessConfig(reference={attribute: reference}, statistics=("auroc",)))
     areas = {
         side: np.array([next(report.select(attribute, "auroc", label=one, group=side)).value for one in table.labels])
         for side in (group, reference)
     }
     found = dict(zip(table.labels, (areas[group] - areas[reference]).tolist(), strict=True))
-    found["macro"] = next(report.select(attribute, "gap", group=group)).value
+    found["macro"] = next(report.select(attribute, "auroc", "gap", group=group)).value
 
-    grouping = group_by_sex(sexes) if attribute == "sex" else group_by_age(ages)
     members = grouping.membership()[[grouping.names.index(side) for side in (group, reference)]]
     patients, whose = np.unique(table.patients, return_inverse=True)
     rng = np.random.default_rng(seed)

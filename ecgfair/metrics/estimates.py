@@ -1,0 +1,262 @@
+"""Every statistic of every label in every group of an attribute, on the records and on resamples of their patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ecgfair.groups import Grouping
+from ecgfair.metrics.auroc import RankedScores
+from ecgfair.metrics.calibration import brier_scores, calibration_errors
+from ecgfair.metrics.operating_points import rates
+from ecgfair.metrics.predictions import Predictions
+from ecgfair.metrics.statistics import (
+    AUROC,
+    AVERAGE_PRECISION,
+    BRIER,
+    ECE,
+    ECE_DEBIASED,
+    FNR,
+    FPR,
+    PPV,
+    RATES,
+    STRATIFIED_AUROC,
+    TPR,
+)
+from ecgfair.metrics.stratified import stratified_auroc
+from ecgfair.metrics.weighted import group_sums
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """One statistic of an attribute: a value for each of G groups and C labels.
+
+    Args:
+        statistic: Its name.
+        values: (1 + R, G, C) float64: on the records, then on R resamples; NaN where undefined.
+        reasons: G times C, why a cell is undefined; empty where it is not.
+    """
+
+    statistic: str
+    values: Tensor
+    reasons: tuple[tuple[str, ...], ...]
+
+    @property
+    def defined(self) -> Tensor:
+        """(G, C) bool."""
+        return ~self.values[0].isnan()
+
+    def shared_with(self, other: Cells, name: str) -> Cells:
+        """Leave out what another model has not; see ``Estimates.shared_with``."""
+        reasons = tuple(
+            tuple(
+                mine or (f"in the {name} model: {theirs}" if theirs else "") for mine, theirs in zip(*rows, strict=True)
+            )
+            for rows in zip(self.reasons, other.reasons, strict=True)
+        )
+        return Cells(self.statistic, self.values.masked_fill(~other.defined, torch.nan), reasons)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """All statistics of one attribute.
+
+    Args:
+        grouping: The attribute, its groups, and the group of each record.
+        records: G, records a group.
+        positives: (G, C) int64 positive records.
+        negatives: (G, C) int64 negative records.
+        patients: (G, C) float64 numbers of patients with a ``positive`` record, a ``negative`` one, and one that is
+            ``predicted`` positive; empty where patients are not resampled.
+        cells: The statistics by name.
+    """
+
+    grouping: Grouping
+    records: tuple[int, ...]
+    positives: Tensor
+    negatives: Tensor
+    patients: dict[str, Tensor]
+    cells: dict[str, Cells]
+
+    def support(self, statistic: str) -> Tensor:
+        """(G, C) patients that an interval of a statistic rests on, see ``intervals.Support``."""
+        if not self.patients:
+            return torch.zeros_like(self.positives).double()
+        if statistic in (TPR, FNR):
+            return self.patients["positive"]
+        if statistic == FPR:
+            return self.patients["negative"]
+        if statistic == PPV:
+            return self.patients["predicted"]
+        return torch.minimum(self.patients["positive"], self.patients["negative"])
+
+    def shared_with(self, other: Estimates, name: str) -> Estimates:
+        """Leave out the cells that are undefined in another model's estimates of the same records.
+
+        Args:
+            other: These estimates, of the same statistics.
+            name: The other model's, for the reasons.
+        """
+        return replace(
+            self, cells={key: cells.shared_with(other.cells[key], name) for key, cells in self.cells.items()}
+        )
+
+
+LACKING: Final = "needed"
+"""How the reason ends where the support of a label is too small."""
+
+RANKED: Final = frozenset({AUROC, AVERAGE_PRECISION})
+"""The statistics that need ranked scores."""
+
+
+def rank(predictions: Predictions, groupings: Sequence[Grouping]) -> list[RankedScores]:
+    """Rank the scores within the groups of each attribute, all at once, for ``estimate``.
+
+    Raises:
+        ValueError: Targets or codes are not what they should be; see ``auroc``.
+    """
+    groups = [(grouping.codes, len(grouping.names)) for grouping in groupings]
+    scores = predictions.probabilities.nan_to_num(0.0)
+    return RankedScores.of_each(scores, predictions.targets, groups)
+
+
+def estimate(
+    predictions: Predictions,
+    grouping: Grouping,
+    weights: Tensor,
+    statistics: Sequence[str],
+    min_support: int,
+    bins: int,
+    ranked: RankedScores | None = None,
+) -> Estimates:
+    """Measure the groups of one attribute.
+
+    A cell is defined only with ``min_support`` positive and as many negative records, whatever the statistic, so that
+    statistics can be read side by side.
+
+    Args:
+        predictions: What is measured.
+        grouping: The attribute.
+        weights: (1 + R, N), see ``resampling.patient_weights``.
+        statistics: Which statistics.
+        min_support: Positives and negatives that a label needs in a group.
+        bins: Of the calibration errors.
+        ranked: What ``rank`` made for this attribute, if it was asked for all attributes at once, which is faster.
+
+    Raises:
+        ValueError: Probabilities, targets or weights are not what they should be; see ``auroc``.
+    """
+    groups = len(grouping.names)
+    positive = predictions.targets.double()
+    ones = torch.ones(1, len(positive), dtype=torch.float64, device=positive.device)
+    positives = group_sums(positive, grouping.codes, groups, ones)[0].long()
+    negatives = group_sums(1 - positive, grouping.codes, groups, ones)[0].long()
+    records = tuple(grouping.counts().values())
+
+    diverged = predictions.probabilities.isnan().sum(0).tolist()
+    faults = [f"the probability is NaN for {count} of {len(positive)} records" if count else "" for count in diverged]
+    reasons = [
+        [
+            fault or (support_reason(int(more), int(less), min_support) if members else "no records")
+            for fault, more, less in zip(faults, *counts_of_group, strict=True)
+        ]
+        for members, *counts_of_group in zip(records, positives.tolist(), negatives.tolist(), strict=True)
+    ]
+    if ranked is None and RANKED & set(statistics):
+        ranked = rank(predictions, [grouping])[0]
+    values = _values(predictions, grouping, weights, statistics, bins, ranked)
+    return Estimates(
+        grouping,
+        records,
+        positives,
+        negatives,
+        _patients(predictions, grouping) if len(weights) > 1 else {},
+        {name: _cells(name, found, reasons, predictions) for name, found in values.items()},
+    )
+
+
+def support_reason(positives: int, negatives: int, needed: int) -> str:
+    """Say what is missing of a label's support, or nothing."""
+    few = [
+        f"{count} {kind}" + "s" * (count != 1)
+        for count, kind in ((positives, "positive"), (negatives, "negative"))
+        if count < needed
+    ]
+    return f"{' and '.join(few)}, {needed}{' of each' * (len(few) > 1)} {LACKING}" if few else ""
+
+
+def _values(
+    predictions: Predictions,
+    grouping: Grouping,
+    weights: Tensor,
+    statistics: Sequence[str],
+    bins: int,
+    ranked: RankedScores | None,
+) -> dict[str, Tensor]:
+    """(1 + R, G, C) of each statistic, in the order asked for."""
+    scores, targets = predictions.probabilities.nan_to_num(0.0), predictions.targets
+    groups = grouping.codes, len(grouping.names)
+    shape = (len(weights), len(grouping.names), scores.shape[1])
+    nothing = torch.full((1, 1, 1), torch.nan, dtype=torch.float64, device=scores.device).expand(shape)
+    found = dict.fromkeys(statistics, nothing)  # without strata or thresholds it stays at that
+    if ranked is not None:
+        ranking = ranked.measure(weights)
+        found[AUROC], found[AVERAGE_PRECISION] = ranking.auroc, ranking.average_precision
+    if STRATIFIED_AUROC in statistics and predictions.strata is not None:
+        found[STRATIFIED_AUROC] = stratified_auroc(scores, targets, *groups, predictions.strata, weights).auroc
+    if BRIER in statistics:
+        found[BRIER] = brier_scores(scores, targets, *groups, weights)
+    if {ECE, ECE_DEBIASED} & set(statistics):
+        found[ECE], found[ECE_DEBIASED] = calibration_errors(scores, targets, *groups, weights, bins)
+    if set(RATES) & set(statistics) and predictions.thresholds is not None:
+        found |= rates(scores, targets, predictions.thresholds, *groups, weights)
+    return {name: found[name] for name in statistics}
+
+
+def _cells(name: str, values: Tensor, reasons: Sequence[Sequence[str]], predictions: Predictions) -> Cells:
+    """Blank what has a reason, and say why of what is undefined besides."""
+    thresholds = predictions.thresholds
+    missing = [False] * values.shape[2] if thresholds is None else thresholds.isnan().tolist()
+    told = [
+        [reason or (_undefined(name, predictions, lacks) if undefined else "") for reason, undefined, lacks in cells]
+        for cells in (
+            zip(of_group, undefined, missing, strict=True)
+            for of_group, undefined in zip(reasons, values[0].isnan().tolist(), strict=True)
+        )
+    ]
+    blank = torch.tensor([[bool(reason) for reason in row] for row in told], device=values.device)
+    shape = values.shape[1:]  # an empty list has lost its columns
+    return Cells(name, values.masked_fill(blank.reshape(shape), torch.nan), tuple(map(tuple, told)))
+
+
+def _undefined(statistic: str, predictions: Predictions, lacks_threshold: bool) -> str:
+    if statistic in RATES and predictions.thresholds is None:
+        return "no thresholds, which validation records choose"
+    if statistic in RATES and lacks_threshold:
+        return "no threshold: its validation records lacked a class"
+    if statistic == PPV:
+        return "no record is predicted positive"
+    if statistic == STRATIFIED_AUROC:
+        return "no strata to compare within" if predictions.strata is None else "no stratum has both classes"
+    return "undefined"
+
+
+def _patients(predictions: Predictions, grouping: Grouping) -> dict[str, Tensor]:
+    """Count the patients of each group and label who have a record of a kind."""
+    kinds = {"positive": predictions.targets == 1, "negative": predictions.targets == 0}
+    thresholds = predictions.thresholds
+    no_threshold = torch.zeros_like(kinds["positive"])
+    kinds["predicted"] = no_threshold if thresholds is None else predictions.probabilities >= thresholds
+    flags = torch.cat(list(kinds.values()), 1).double()
+    _, patient = torch.unique(predictions.units, return_inverse=True)
+    counts = flags.new_zeros(len(grouping.names), flags.shape[1])
+    for group in range(len(counts)):
+        members = (grouping.codes == group).nonzero()[:, 0]
+        own, local = torch.unique(patient[members], return_inverse=True)
+        has = flags.new_zeros(len(own), flags.shape[1]).index_add_(0, local, flags[members])
+        counts[group] = (has > 0).sum(0)
+    return dict(zip(kinds, counts.chunk(len(kinds), 1), strict=True))
