@@ -135,8 +135,8 @@ def group_by_column(attribute: str, values: Sequence[Hashable]) -> Grouping:
     Raises:
         ConfigurationError: There are more than 100 values: a measurement or an id, and no group.
     """
-    # NaN alone differs from itself.
-    texts = ["" if value is None or value != value or str(value) == "<NA>" else _text(value) for value in values]
+    # NaN alone differs from itself; NA can't even be asked.
+    texts = ["" if value is None or str(value) == "<NA>" or value != value else _text(value) for value in values]
     texts = ["" if text == UNKNOWN else text for text in texts]
     known = sorted(set(texts) - {""}, key=_as_number)
     if len(known) > MOST_GROUPS:

@@ -105,12 +105,12 @@ def train(module, batch, steps=150, size=100, sampling=None, learning_rate=5e-3)
     weights = None if sampling is None else sampling.weights(batch["labels"].numpy().astype(np.uint8), values)
     sampler = TrainingSampler(range(len(batch["index"])), weights=weights)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     module.train()
     done = epoch = 0
     while done < steps:
         sampler.set_epoch(epoch)
-        for chosen in torch.from_numpy(sampler.order()).long().split(size):
+        for chosen in torch.from_numpy(sampler.order()).long().split(size)[: steps - done]:
             optimizer.zero_grad()
             module.training_step({name: values[chosen] for name, values in batch.items()}, done).backward()
             optimizer.step()

@@ -28,7 +28,8 @@ def record_rows(store: RecordStore, index: NDArray[np.int64], columns: Sequence[
                 f"{store.location} has no column {name!r} in its table of records."
                 f"{did_you_mean(name, store.column_names)}"
             )
-    names = list(dict.fromkeys([*RECORD_COLUMNS, *columns]))
+    # The fold is that of the data module, which splits a store that has none.
+    names = [name for name in dict.fromkeys([*RECORD_COLUMNS, *columns]) if name != "fold"]
     return cast("pd.DataFrame", store.columns(names).take(index).to_pandas())
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ecgfair.metrics.fairness_report import Row
 from ecgfair.metrics.intervals import Support, confidence_interval, gap_interval
+from ecgfair.metrics.statistics import WITHOUT_INTERVALS
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,10 @@ class Block:
 
     @property
     def has_intervals(self) -> bool:
-        """Whether there are resamples, of something that is no extreme."""
-        return self.found.support is not None and len(self.found.values) > 1
+        """Whether there are resamples, of something that they tell the spread of."""
+        if self.found.support is None or len(self.found.values) < 2:
+            return False
+        return bool(self.rows) and self.rows[0].statistic not in WITHOUT_INTERVALS
 
     def interval(self) -> tuple[Tensor, Tensor]:
         """(n,) lower and upper ends of the 95 % intervals."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from ecgfair.metrics.fairness_report import (
     Row,
 )
 from ecgfair.metrics.intervals import Support
+from ecgfair.metrics.permutation import compared_groups
 from ecgfair.metrics.statistics import AUROC, EQUAL_OPPORTUNITY, EQUALIZED_ODDS, FPR, TPR, is_better_high
 
 
@@ -183,43 +185,47 @@ class GroupComparison:
     def _worst(self, cells: Cells) -> tuple[list[Row], list[float]]:
         if self.reference is None:
             return self._no_worst(cells, self._no_reference)
-        defined, anchor = cells.defined, self.reference
-        sign = 1.0 if is_better_high(cells.statistic) else -1.0
-        gaps = {}
-        for group, name in enumerate(self.names):
-            among = defined[group] & defined[anchor]
-            if group != anchor and name != UNKNOWN and bool(among.any()):
-                difference = sign * (cells.values[0, group] - cells.values[0, anchor])
-                gaps[group] = float(difference[among].mean())
-        if not gaps:
-            return self._no_worst(cells, f"no other known group shares a label with {self.anchor}")
+        # Which groups and labels these are must not depend on the scores, or epochs and models could not be compared.
+        compared, shared = compared_groups(self._supported & self._known[:, None])
+        shared = shared & cells.defined[compared].all(0)
+        if not bool(compared.any()) or not bool(shared.any()):
+            needed = f"no two known groups share a label with support of {self.needed} positives and negatives"
+            undefined = next(iter(sorted({reason for row in cells.reasons for reason in row if reason})), "")
+            return self._no_worst(cells, needed if not bool(compared.any()) else undefined)
 
-        worst, best = min(gaps, key=gaps.__getitem__), max(gaps, key=gaps.__getitem__)
-        lowest, highest = gaps[worst], gaps[best]
-        shared_with_worst = int((defined[worst] & defined[anchor]).sum())
-        if lowest > 0:
-            worst, lowest, shared_with_worst = anchor, 0.0, int((defined[best] & defined[anchor]).sum())
-        if highest <= 0:
-            best, highest = anchor, 0.0
-        partner = best if worst == anchor else anchor
-        among = defined[worst] & defined[partner]
-        level = float(cells.values[0, worst][among].mean())
-        records = self.estimates.records[worst]
-        rows = [
-            self._row(cells.statistic, SPREAD, self.names[worst], records, shared_with_worst, self.names[best], ""),
-            self._row(cells.statistic, WORST, self.names[worst], records, int(among.sum()), self.names[partner], ""),
+        means = dict(zip(compared.nonzero()[:, 0].tolist(), _means(cells, compared, shared), strict=True))
+        lowest, highest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+        worst, best = (lowest, highest) if is_better_high(cells.statistic) else (highest, lowest)
+        records, labels = self.estimates.records[worst], int(shared.sum())
+        about = (self.names[worst], records, labels, self.names[best], self._not_compared(compared))
+        rows = [self._row(cells.statistic, aggregate, *about) for aggregate in (SPREAD, WORST)]
+        return rows, [means[worst] - means[best], means[worst]]
+
+    @cached_property
+    def _supported(self) -> Tensor:
+        """(G, C) bool: where there is the support, whether or not a statistic is defined besides."""
+        defined = [cells.defined for cells in self.estimates.cells.values()]
+        return torch.stack(defined).any(0)
+
+    def _not_compared(self, compared: Tensor) -> str:
+        records = self.estimates.records
+        left_out = [
+            name
+            for name, taken, known, count in zip(
+                self.names, compared.tolist(), self._known.tolist(), records, strict=True
+            )
+            if known and not taken and count
         ]
-        return rows, [sign * (lowest - highest), level]
+        return f"without {'; '.join(left_out)}: too few labels with support" if left_out else ""
 
     def _no_worst(self, cells: Cells, reason: str) -> tuple[list[Row], list[float]]:
         rows = [self._row(cells.statistic, aggregate, "", 0, 0, "", reason) for aggregate in (SPREAD, WORST)]
         return rows, [torch.nan, torch.nan]
 
-    @property
+    @cached_property
     def _known(self) -> Tensor:
-        """(K,) positions of the known groups, that with the unknown records left out."""
-        known = [position for position, name in enumerate(self.names) if name != UNKNOWN]
-        return torch.tensor(known, device=self.estimates.positives.device)
+        """(G,) bool: all groups but that of the unknown records."""
+        return torch.tensor([name != UNKNOWN for name in self.names], device=self.estimates.positives.device)
 
     def _between(self, cells: Cells) -> Block:
         """Fairlearn's ``difference``, ``ratio``, ``group_min`` and ``group_max`` of each label."""
@@ -246,8 +252,9 @@ class GroupComparison:
 
     def _range(self, cells: Cells) -> Iterator[tuple[str, float, float, str, str, int]]:
         """Label, lowest and highest value, the groups that have them, and how many known groups are defined."""
-        for label, column in zip(self.label_names, cells.values[0, self._known].T.tolist(), strict=True):
-            found = [(value, self.names[at]) for at, value in zip(self._known.tolist(), column, strict=True)]
+        known = self._known.nonzero()[:, 0]
+        for label, column in zip(self.label_names, cells.values[0, known].T.tolist(), strict=True):
+            found = [(value, self.names[at]) for at, value in zip(known.tolist(), column, strict=True)]
             defined = [pair for pair in found if pair[0] == pair[0]]
             low, high = (_extreme(choose, defined) for choose in (min, max))
             yield label, low[0], high[0], low[1], high[1], len(defined)
@@ -278,6 +285,12 @@ class GroupComparison:
 
 def _extreme(choose: Callable[..., tuple[float, str]], defined: Sequence[tuple[float, str]]) -> tuple[float, str]:
     return choose(defined, key=lambda pair: pair[0]) if defined else (torch.nan, "")
+
+
+def _means(cells: Cells, compared: Tensor, shared: Tensor) -> list[float]:
+    """The mean of each compared group over the shared labels."""
+    means: list[float] = cells.values[0][compared][:, shared].mean(1).tolist()
+    return means
 
 
 def _ratio(low: float, high: float) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ecgfair.groups import Grouping
-from ecgfair.metrics.auroc import RankedScores
+from ecgfair.metrics.auroc import RankedScores, Ranking
 from ecgfair.metrics.calibration import brier_scores, calibration_errors
 from ecgfair.metrics.operating_points import rates
 from ecgfair.metrics.predictions import Predictions
@@ -70,8 +70,8 @@ class Estimates:
         records: G, records a group.
         positives: (G, C) int64 positive records.
         negatives: (G, C) int64 negative records.
-        patients: (G, C) float64 numbers of patients with a ``positive`` record, a ``negative`` one, and one that is
-            ``predicted`` positive; empty where patients are not resampled.
+        patients: (G, C) float64 numbers of patients with ``any`` record, a ``positive`` one, a ``negative`` one, and
+            one that is ``predicted`` positive; empty where patients are not resampled.
         cells: The statistics by name.
     """
 
@@ -92,6 +92,8 @@ class Estimates:
             return self.patients["negative"]
         if statistic == PPV:
             return self.patients["predicted"]
+        if statistic == BRIER:
+            return self.patients["any"]
         return torch.minimum(self.patients["positive"], self.patients["negative"])
 
     def shared_with(self, other: Estimates, name: str) -> Estimates:
@@ -113,15 +115,16 @@ RANKED: Final = frozenset({AUROC, AVERAGE_PRECISION})
 """The statistics that need ranked scores."""
 
 
-def rank(predictions: Predictions, groupings: Sequence[Grouping]) -> list[RankedScores]:
-    """Rank the scores within the groups of each attribute, all at once, for ``estimate``.
+def rank(predictions: Predictions, groupings: Sequence[Grouping], weights: Tensor) -> list[Ranking]:
+    """Measure what the order of the scores says in the groups of each attribute, all at once, for ``estimate``.
 
     Raises:
         ValueError: Targets or codes are not what they should be; see ``auroc``.
     """
     groups = [(grouping.codes, len(grouping.names)) for grouping in groupings]
     scores = predictions.probabilities.nan_to_num(0.0)
-    return RankedScores.of_each(scores, predictions.targets, groups)
+    ranked = RankedScores.of_each(scores, predictions.targets, groups)
+    return [ranked.pop(0).measure(weights) for _ in groupings]  # each is large, and done with
 
 
 def estimate(
@@ -131,7 +134,7 @@ def estimate(
     statistics: Sequence[str],
     min_support: int,
     bins: int,
-    ranked: RankedScores | None = None,
+    ranking: Ranking | None = None,
 ) -> Estimates:
     """Measure the groups of one attribute.
 
@@ -145,7 +148,7 @@ def estimate(
         statistics: Which statistics.
         min_support: Positives and negatives that a label needs in a group.
         bins: Of the calibration errors.
-        ranked: What ``rank`` made for this attribute, if it was asked for all attributes at once, which is faster.
+        ranking: What ``rank`` found for this attribute, if it was asked for all attributes at once, which is faster.
 
     Raises:
         ValueError: Probabilities, targets or weights are not what they should be; see ``auroc``.
@@ -157,8 +160,10 @@ def estimate(
     negatives = group_sums(1 - positive, grouping.codes, groups, ones)[0].long()
     records = tuple(grouping.counts().values())
 
-    diverged = predictions.probabilities.isnan().sum(0).tolist()
-    faults = [f"the probability is NaN for {count} of {len(positive)} records" if count else "" for count in diverged]
+    faults = [
+        f"the probability is NaN for {count} of {len(positive)} records" if count else ""
+        for count in predictions.failures
+    ]
     reasons = [
         [
             fault or (support_reason(int(more), int(less), min_support) if members else "no records")
@@ -166,9 +171,9 @@ def estimate(
         ]
         for members, *counts_of_group in zip(records, positives.tolist(), negatives.tolist(), strict=True)
     ]
-    if ranked is None and RANKED & set(statistics):
-        ranked = rank(predictions, [grouping])[0]
-    values = _values(predictions, grouping, weights, statistics, bins, ranked)
+    if ranking is None and RANKED & set(statistics):
+        (ranking,) = rank(predictions, [grouping], weights)
+    values = _values(predictions, grouping, weights, statistics, bins, ranking)
     return Estimates(
         grouping,
         records,
@@ -195,7 +200,7 @@ def _values(
     weights: Tensor,
     statistics: Sequence[str],
     bins: int,
-    ranked: RankedScores | None,
+    ranking: Ranking | None,
 ) -> dict[str, Tensor]:
     """(1 + R, G, C) of each statistic, in the order asked for."""
     scores, targets = predictions.probabilities.nan_to_num(0.0), predictions.targets
@@ -203,8 +208,7 @@ def _values(
     shape = (len(weights), len(grouping.names), scores.shape[1])
     nothing = torch.full((1, 1, 1), torch.nan, dtype=torch.float64, device=scores.device).expand(shape)
     found = dict.fromkeys(statistics, nothing)  # without strata or thresholds it stays at that
-    if ranked is not None:
-        ranking = ranked.measure(weights)
+    if ranking is not None:
         found[AUROC], found[AVERAGE_PRECISION] = ranking.auroc, ranking.average_precision
     if STRATIFIED_AUROC in statistics and predictions.strata is not None:
         found[STRATIFIED_AUROC] = stratified_auroc(scores, targets, *groups, predictions.strata, weights).auroc
@@ -247,9 +251,10 @@ def _undefined(statistic: str, predictions: Predictions, lacks_threshold: bool) 
 
 def _patients(predictions: Predictions, grouping: Grouping) -> dict[str, Tensor]:
     """Count the patients of each group and label who have a record of a kind."""
-    kinds = {"positive": predictions.targets == 1, "negative": predictions.targets == 0}
+    positive = predictions.targets == 1
+    kinds = {"any": torch.ones_like(positive), "positive": positive, "negative": ~positive}
     thresholds = predictions.thresholds
-    no_threshold = torch.zeros_like(kinds["positive"])
+    no_threshold = torch.zeros_like(positive)
     kinds["predicted"] = no_threshold if thresholds is None else predictions.probabilities >= thresholds
     flags = torch.cat(list(kinds.values()), 1).double()
     _, patient = torch.unique(predictions.units, return_inverse=True)

@@ -8,13 +8,14 @@ differ even where every label is found equally well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.groups import UNKNOWN, Grouping
+from ecgfair.metrics.auroc import Ranking
 from ecgfair.metrics.blocks import Block
 from ecgfair.metrics.checks import check_predictions
 from ecgfair.metrics.comparison import GroupComparison
@@ -102,19 +103,17 @@ class FairnessConfig:
 def evaluate(predictions: Predictions, config: FairnessConfig | None = None) -> FairnessReport:
     """Measure how well labels are found, for all records and for each group.
 
-    The gap of a group is its mean minus that of the reference group, over the labels defined in both. Of an attribute's
-    known groups with a gap (the reference has 0), the **worst** is the one with the least favourable gap. The unknown
-    ones have a gap but are never the worst, because nobody is of that group. Two values sum an attribute up:
+    The **gap** of a group is its mean minus that of the reference group, over the labels defined in both. Two values
+    sum an attribute up. They compare means over one set of labels, which have the support in every group compared;
+    which groups and labels these are follows from supports alone (``permutation.compared_groups``), so it is the same
+    for all models and epochs on the same records, and a group with too few labels is named in the reason and left out.
+    The unknown records are no group to compare: nobody is of it.
 
-    - ``spread``: the gap of the worst group minus the gap of the best, hence never positive where more is better
-      (AUROC, TPR), never negative where less is (FPR, calibration error), and 0 only if all groups are served equally
-      well. The worst gap alone would not do: it is 0 when the reference itself is the group behind all others, and so
-      would call a model fair that fails the largest group. Each of the two gaps is taken over labels shared with the
-      reference; for two groups this is the size of their one gap. As an extreme of noisy values it is away from 0 even
-      for a fair model, and further away the more and the smaller the groups are: a guide to choose between epochs.
-      Whether it could be chance is told by ``gap_tests``.
-    - ``worst``: the mean of the worst group over the labels it shares with the reference, or, if it is the reference,
-      with the best group.
+    - ``worst``: the mean of the worst group.
+    - ``spread``: that of the worst minus that of the best, hence never positive where more is better (AUROC, TPR),
+      never negative where less is (FPR, calibration error), and 0 only if all groups are served equally well. As an
+      extreme of noisy values it is away from 0 even for a fair model, and further away the more and the smaller the
+      groups are: a guide to choose between epochs. ``gap_tests`` says of this very spread whether it could be chance.
 
     A label whose probability is NaN for some record is undefined everywhere, with that reason, so that a diverged model
     ends in NaN instead of an exception or a number.
@@ -153,10 +152,12 @@ def estimates_of(predictions: Predictions, config: FairnessConfig) -> Iterator[E
     records = len(predictions.probabilities)
     everyone = Grouping(OVERALL, (ALL,), torch.zeros(records, dtype=torch.int64, device=weights.device))
     groupings = [everyone, *predictions.groupings]
-    rankings = rank(predictions, groupings) if RANKED & set(config.statistics) else [None] * len(groupings)
-    for grouping, ranked in zip(groupings, rankings, strict=True):
+    rankings: Sequence[Ranking | None] = [None] * len(groupings)
+    if RANKED & set(config.statistics):
+        rankings = rank(predictions, groupings, weights)
+    for grouping, ranking in zip(groupings, rankings, strict=True):
         support = config.min_support_overall if grouping is everyone else config.min_support
-        yield estimate(predictions, grouping, weights, config.statistics, support, config.bins, ranked)
+        yield estimate(predictions, grouping, weights, config.statistics, support, config.bins, ranking)
 
 
 def blocks_of(estimates: Estimates, predictions: Predictions, config: FairnessConfig) -> Iterator[Block]:

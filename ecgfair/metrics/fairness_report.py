@@ -61,7 +61,7 @@ class Row(NamedTuple):
             as ``fairness.evaluate`` defines them; ``difference``, ``ratio``, ``group_min``, ``group_max`` over the
             known groups with support, as fairlearn's MetricFrame has them; ``common_rare_gap``.
         value: NaN where undefined.
-        low: Lower end of the 95 % interval; NaN where there is none.
+        low: Lower end of the 95 % interval; NaN where there is none, as for extremes over groups.
         high: Upper end.
         positives: Positive records; ``None`` for a mean over labels.
         negatives: Likewise.

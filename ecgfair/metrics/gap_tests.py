@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import UNKNOWN, Grouping
+from ecgfair.metrics.checks import check_predictions
 from ecgfair.metrics.fairness import FairnessConfig
 from ecgfair.metrics.fairness_report import MACRO
 from ecgfair.metrics.multiplicity import benjamini_hochberg, holm
@@ -46,6 +47,8 @@ def gap_tests(
 
     Compared are the known groups in which a label has the support. The line of ``macro`` is about means over labels
     that all compared groups have in common, see ``permutation.compared_groups``; it is one test, hence not adjusted.
+    P-values are adjusted over the labels of one attribute and statistic, not over attributes and statistics: whoever
+    looks at several of these has that many chances to err.
 
     Args:
         predictions: What is tested.
@@ -57,9 +60,11 @@ def gap_tests(
 
     Raises:
         ConfigurationError: There are too few permutations.
+        ValueError: Probabilities or targets are not what they should be; see ``checks``.
     """
     if permutations < 100:
         raise ConfigurationError(f"permutations is {permutations}: expected at least 100.")
+    check_predictions(predictions.probabilities.nan_to_num(0.0), predictions.targets)
     lines = [line for grouping in predictions.groupings for line in _lines(predictions, grouping, config, permutations)]
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
@@ -83,16 +88,20 @@ def _lines(
         permutations=permutations,
         seed=config.seed,
     )
-    supported = eligible.sum(0).tolist()
+    supported, failed = eligible.sum(0).tolist(), predictions.probabilities.isnan().any(0).tolist()
     for statistic, test in found.labels.items():
-        reasons = [_reason(count, gap) for count, gap in zip(supported, test.observed.tolist(), strict=True)]
+        reasons = [
+            _reason(count, gap, is_nan)
+            for count, gap, is_nan in zip(supported, test.observed.tolist(), failed, strict=True)
+        ]
         adjusted = holm(test.p).tolist(), benjamini_hochberg(test.p).tolist()
         head = grouping, statistic
         yield from _rows(*head, list(predictions.label_names), test, adjusted, supported, reasons)
         macro = found.macro[statistic]
         compared = int(found.compared.sum())
         alone = macro.p.tolist(), macro.p.tolist()
-        labels = int(found.shared.sum())
+        lacking = found.labels[statistic].observed.isnan()  # of the shared ones, those without a threshold
+        labels = int((found.shared & ~lacking).sum())
         why = f"{labels} of {len(supported)} labels" if labels else "no two groups share a label with support"
         yield from _rows(*head, [MACRO], macro, alone, [compared], [why])
 
@@ -133,7 +142,9 @@ def _eligible(predictions: Predictions, grouping: Grouping, needed: int) -> Tens
     return enough & known[:, None]
 
 
-def _reason(groups: int, gap: float) -> str:
+def _reason(groups: int, gap: float, failed: bool) -> str:
+    if failed:
+        return "a probability is NaN"
     if groups < 2:
         return "fewer than two known groups have the support"
     return "" if gap == gap else "no threshold"

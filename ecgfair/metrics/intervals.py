@@ -1,7 +1,7 @@
 """95 % intervals from resamples of patients, made for the few patients that subgroups and rare labels have.
 
-Percentiles of the resamples are too narrow there: with 20 positive patients they hold the truth in about 90 % of data
-sets instead of 95 %, and a group without an error has an interval of no width. Here the resamples give the standard
+Percentiles of the resamples are too narrow there: with 20 positive patients they hold the true AUROC in 87 to 94 % of
+data sets, not in 95 %, and a group without an error has an interval of no width. Here the resamples give the standard
 error alone. The interval is then the score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953) for
 the number of patients that would give this standard error, as is done for shares in clustered surveys (Dean and Pagano
 2015, doi:10.1093/jssam/smv024), with these corrections for few patients:

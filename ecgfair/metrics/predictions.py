@@ -92,6 +92,12 @@ class Predictions:
         points = self.operating_points.for_labels(self.label_names)
         return torch.tensor(points.thresholds, dtype=torch.float64, device=self.probabilities.device)
 
+    @property
+    def failures(self) -> tuple[int, ...]:
+        """C numbers of records whose probability is NaN."""
+        missing = self.probabilities.isnan()
+        return tuple(missing.sum(0).tolist()) if bool(missing.any()) else (0,) * len(self.label_names)
+
     @cached_property
     def units(self) -> Tensor:
         """(N,) int64, what is resampled: patients, and records of unknown patients each by itself."""

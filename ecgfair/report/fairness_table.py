@@ -61,15 +61,18 @@ def render(report: FairnessReport, title: str = "") -> Table:
 def render_tests(tests: pd.DataFrame) -> Table:
     """Draw what ``gap_tests`` found of the means over labels, and count the labels whose own gap is no chance.
 
+    Beside each gap stand its mean and its 95 % quantile if there were no disparity.
+
     Args:
         tests: Its table.
     """
     table = _table("Largest gaps between groups, and what chance alone makes of them")
     for name in ("Attribute", "Statistic"):
         table.add_column(name, no_wrap=True)
-    for name in ("Gap", "By chance", "95 % below", "p", "Groups", "Labels beyond chance"):
+    for name in ("Gap", "Chance", "95 %", "p", "Groups"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Lowest, highest", overflow="fold")
+    for name in ("Lowest < highest", "Labels beyond chance"):
+        table.add_column(name, min_width=20)
     for (attribute, statistic), rows in tests.groupby(["attribute", "statistic"], sort=False):
         macro = rows[rows["label"] == MACRO].iloc[0]
         labels = rows[(rows["label"] != MACRO) & rows["p"].notna()]
@@ -79,7 +82,7 @@ def render_tests(tests: pd.DataFrame) -> Table:
         ends = " < ".join(filter(None, (macro["lowest"], macro["highest"])))
         counted = f"{len(beyond)} of {len(labels)}{named}"
         head = Text(f"{attribute}"), Text(f"{statistic}")
-        table.add_row(*head, *values, f"{macro['groups']}", Text(counted), Text(ends or macro["reason"]))
+        table.add_row(*head, *values, f"{macro['groups']}", Text(ends or macro["reason"]), Text(counted))
     return table
 
 
@@ -102,7 +105,8 @@ def _add_attribute(table: Table, report: FairnessReport, attribute: str) -> None
     spread = next(report.select(attribute, AUROC, SPREAD))
     worst = next(report.select(attribute, AUROC, WORST))
     logged = f"{LOGGED_GAPS[AUROC]} {_signed(spread)}, {WORST_AUROC} {_value(worst)}"
-    table.add_row(Text(attribute, style="bold"), "", "", "", "", Text(spread.reason or logged))
+    note = spread.reason if math.isnan(spread.value) else "; ".join(filter(None, (logged, spread.reason)))
+    table.add_row(Text(attribute, style="bold"), "", "", "", "", Text(note))
     for row in report.select(attribute, AUROC):
         gap = next(report.select(attribute, AUROC, GAP, group=row.group))
         is_reference, is_worst = gap.reference == row.group, spread.group == row.group and spread.value < 0

@@ -54,7 +54,7 @@ class Mitigation:
         adversary_attributes: What it predicts: ``age``, ``sex`` or both.
         adversary_hidden: Units of its hidden layer.
         adversary_steps: Its own steps a batch; with fewer it lags behind, and nothing is hidden.
-        adversary_learning_rate: Of its own optimiser.
+        adversary_learning_rate: Of its own optimiser; it hides more the further it is above the encoder's.
 
     Raises:
         ConfigurationError: A value can't work, or two contradict each other.

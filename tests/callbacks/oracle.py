@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 from fairlearn.metrics import false_positive_rate, true_positive_rate
@@ -88,25 +88,26 @@ def expected(stage="val", epoch=0, thresholds_from="epoch"):
     scalars = {f"{stage}/auroc/{name}": value for name, value in scalars.items()}
     for attribute in ATTRIBUTES:
         groups = groups_of(attribute)
-        reference = int(np.argmax([members.sum() for members in groups]))
         for name, (measure, sign) in statistics.items():
-            spread, worst = extremes([table(measure, members) for members in groups], reference, sign)
+            spread, worst = extremes([table(measure, members) for members in groups], sign)
             scalars[f"{stage}/fair/{attribute}/{name}"] = spread
             if name == "auroc_gap":
                 scalars[f"{stage}/fair/{attribute}/worst_auroc"] = worst
     return scalars
 
 
-def extremes(tables, reference, sign):
-    """The gap of the worst group minus that of the best, and the level of the worst over shared labels."""
-    gaps = {}
-    for group, values in enumerate(tables):
-        differences = values - tables[reference]
-        if not np.isnan(differences).all():
-            gaps[group] = sign * np.nanmean(differences)
-    if not gaps:
+def extremes(tables, sign):
+    """The mean of the worst group minus that of the best, and that of the worst, over labels defined in all of them.
+
+    Compared are the groups, of all choices, for which the number of shared labels times that of the groups but one is
+    largest.
+    """
+    if np.isnan(tables).all():
         return math.nan, math.nan
-    worst, best = min(gaps, key=gaps.get), max(gaps, key=gaps.get)
-    partner = best if worst == reference else reference
-    shared = ~np.isnan(tables[worst] + tables[partner])
-    return sign * (gaps[worst] - gaps[best]), tables[worst][shared].mean()
+    chosen = max(
+        (groups for size in range(2, len(tables) + 1) for groups in combinations(tables, size)),
+        key=lambda groups: ((len(groups) - 1) * (~np.isnan(sum(groups))).sum(), len(groups)),
+    )
+    means = [values[~np.isnan(sum(chosen))].mean() for values in chosen]
+    worst, best = min(means, key=lambda mean: sign * mean), max(means, key=lambda mean: sign * mean)
+    return worst - best, worst

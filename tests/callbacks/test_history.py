@@ -48,6 +48,16 @@ def test_the_best_is_the_first_of_the_highest_and_the_last_where_all_are_undefin
     assert found.scalars("val")["val/auroc/macro"] == pytest.approx(VALUES[values[epoch]], nan_ok=True)
 
 
+@pytest.mark.parametrize(("mode", "epoch"), [("max", 1), ("min", 0)])
+def test_the_best_is_by_the_metric_and_in_the_direction_asked_for(mode, epoch):
+    moment, _ = history("low", "high", "low").best("val/auroc/head", mode)
+    assert moment.epoch == epoch
+
+
+def test_by_a_metric_that_no_report_has_the_last_report_is_the_best():
+    assert history("high", "low").best("val/fair/device/worst_auroc")[0].epoch == 1
+
+
 def test_a_test_is_never_the_best_validation():
     assert history("high", stage="test").best() is None
     assert History().best() is None

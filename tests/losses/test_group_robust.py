@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import socket
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.losses.group_robust import GroupRobustLoss
-
-TIMEOUT = 60  # seconds
+from tests.two_processes import TIMEOUT, on_two_processes
 
 
 def test_one_step_is_what_the_paper_says_by_hand():
@@ -166,36 +162,8 @@ def main(folder):
     distributed.destroy_process_group()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def run_two_processes(folder):
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    shared["PYTHONPATH"] = str(Path(__file__).parents[2])
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)], env=os.environ | shared | {"RANK": str(rank)}, **pipes
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=TIMEOUT)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    return [process.returncode for process in ranks], "\n".join(outputs)
-
-
 def test_two_processes_have_the_weights_and_gradients_of_one_with_all_records(tmp_path):
-    for _ in range(3):
-        codes, output = run_two_processes(tmp_path)
-        if "ddress already in use" not in output:
-            break  # otherwise somebody took the free port in between
-    assert codes == [0, 0], output
+    on_two_processes(__file__, tmp_path)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     one = learn(network(), GroupRobustLoss(GROUPS, step=0.3, adjustment=1.0), slice(None))
     for step in range(STEPS):

@@ -1,5 +1,7 @@
 """Predictions for the tests of the engine."""
 
+import math
+
 import torch
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ def names(labels):
 
 def points_at(*thresholds):
     """Operating points with these thresholds; NaN is none."""
-    reasons = tuple("" if value == value else "no positive validation record" for value in thresholds)
+    reasons = tuple("" if math.isfinite(value) else "as the test has it" for value in thresholds)
     return OperatingPoints("youden", None, tuple(names(len(thresholds))), thresholds, reasons, "fold 9", (9,))
 
 

@@ -206,8 +206,8 @@ def test_unknown_has_a_gap_but_is_never_the_worst():
 @pytest.mark.parametrize(
     ("groups", "reason"),
     [
-        ([(MALE, [8]), (UNKNOWN_SEX, [3])], "no other known group shares a label with male"),
-        ([(MALE, [8, None]), (FEMALE, [None, 8])], "no other known group shares a label with female"),
+        ([(MALE, [8]), (UNKNOWN_SEX, [3])], "no two known groups share a label with support"),
+        ([(MALE, [8, None]), (FEMALE, [None, 8])], "no two known groups share a label with support"),
         ([(UNKNOWN_SEX, [8])], "no record has a known sex"),
     ],
 )
@@ -216,7 +216,8 @@ def test_fewer_than_two_comparable_groups_leave_the_scalars_undefined_with_a_rea
     for aggregate in ("spread", "worst"):
         found = row(report, "sex", aggregate)
         assert math.isnan(found.value)
-        assert (found.group, found.reason) == ("", reason)
+        assert found.group == ""
+        assert found.reason.startswith(reason)
 
 
 def test_the_keys_are_the_same_whichever_groups_and_labels_are_defined():

@@ -151,6 +151,8 @@ def test_files_of_an_earlier_audit_do_not_stay_beside_those_of_this_one(table, t
     assert {"comparison.parquet", "tests.parquet"} < {path.name for path in (tmp_path / "audit").iterdir()}
     assert audit(table, "--groups", "sex") == 0
     assert sorted(path.name for path in (tmp_path / "audit").iterdir()) == [
+        "age_profile.parquet",
+        "age_profile.png",
         "audit.json",
         "excluded.parquet",
         "frame.parquet",

@@ -1,10 +1,22 @@
-"""Settings, what they do to training by a plain loop and by a Trainer, and that each helps where it must."""
+"""Settings, what they do to training by a plain loop and by a Trainer, and that each helps where it must.
 
+Two processes of the distributed test run this file as a program, see ``main``.
+"""
+
+import dataclasses
+import json
 import math
+import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 
 from data_modules.streaming.balancing import Sampling
@@ -18,11 +30,14 @@ from tests.mitigation_case import (
     Counts,
     auroc_by_sex,
     false_alarms_by_sex,
+    features_of,
     misleading_cue,
     module_for,
     prevalence_by_sex,
     train,
+    visible_demographics,
 )
+from tests.two_processes import on_two_processes
 
 BY_SEX = Sampling("group", balance_groups="sex")
 
@@ -68,6 +83,35 @@ def test_reweighting_closes_the_gap_in_false_alarms_where_the_label_depends_on_s
     )
     assert plain["women"] - plain["men"] > 0.3
     assert abs(mitigated["women"] - mitigated["men"]) < 0.1
+
+
+def told_by_features(module, trained, measured):
+    """How well fresh probes tell the sex (AUROC, linear and not) and the age (R2) of others from the features."""
+    before, after = features_of(module, trained), features_of(module, measured)
+    sex = {
+        name: roc_auc_score(measured["sex"], probe.fit(before, trained["sex"]).predict_proba(after)[:, 1])
+        for name, probe in (
+            ("sex", LogisticRegression(max_iter=2000)),
+            ("sex by trees", HistGradientBoostingClassifier(max_iter=40)),
+        )
+    }
+    return sex | {"age": Ridge(0.01).fit(before, trained["age"]).score(after, measured["age"])}
+
+
+def test_features_tell_less_of_age_and_sex_against_an_adversary_and_the_disease_as_well():
+    trained, measured = visible_demographics(), visible_demographics(seed=9)
+    against = Mitigation(adversary_strength=1.0)
+    settings = {"auxiliary": {"attribute_weight": 0.1}, "plain": {}, "adversary": {"mitigation": against}}
+    modules = {
+        name: train(module_for(trained, **kept), trained, 250, learning_rate=2e-3) for name, kept in settings.items()
+    }
+    told = {name: told_by_features(module, trained, measured) for name, module in modules.items()}
+    for other in ("plain", "auxiliary"):
+        assert told["adversary"]["sex"] < told[other]["sex"] - 0.1
+        assert told["adversary"]["sex by trees"] < told[other]["sex by trees"] - 0.05
+        assert told["adversary"]["age"] < told[other]["age"] - 0.1
+    probabilities = modules["adversary"].predict_step(measured, 0)["probabilities"].detach()
+    assert roc_auc_score(measured["labels"], probabilities) > 0.98
 
 
 def small(count=24, seed=0):
@@ -193,15 +237,17 @@ def module_with_log(batch, **settings):
     module = module_for(batch, **settings)
     del module.log_dict
     module.mitigated_loss.robust.records.fill_(1)  # as before the data are counted
+    module.mitigated_loss.reweighting = module.mitigated_loss.reweighting and LabelReweighting(3, 1, 5)
     return module
 
 
 def trainer(epochs, **settings):
     quiet = dict.fromkeys(("enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
-    return Trainer(accelerator="cpu", devices=1, logger=False, max_epochs=epochs, **(quiet | settings))
+    return Trainer(accelerator="cpu", logger=False, max_epochs=epochs, **({"devices": 1} | quiet | settings))
 
 
 DRO = Mitigation("sex", robust_step=0.5, robust_adjustment=1.0)
+EVERYTHING = dataclasses.replace(DRO, reweighting_cap=5, adversary_strength=1.0)
 IGNORED = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:Checkpoint directory .* exists")
 
 
@@ -213,7 +259,7 @@ def test_a_trainer_counts_the_groups_and_a_resumed_run_goes_on_with_their_weight
         trainer(4).fit(module, Records(batch), **arguments)
         return module.mitigated_loss.robust
 
-    first = module_with_log(batch, mitigation=DRO)
+    first = module_with_log(batch, mitigation=EVERYTHING)
 
     def keep_the_second_epoch():
         if first.current_epoch == 1:
@@ -223,11 +269,13 @@ def test_a_trainer_counts_the_groups_and_a_resumed_run_goes_on_with_their_weight
     whole = fit(first)
     assert whole.records.tolist() == list(group_by_demographics("sex", batch["age"], batch["sex"]).counts().values())
     kept = torch.load(tmp_path / "two.ckpt", weights_only=True)
-    assert kept["mitigation"] == {"groups": "sex", "robust_step": 0.5, "robust_adjustment": 1.0}
+    assert kept["mitigation"]["robust_step"] == 0.5
     stopped = kept["state_dict"]["mitigated_loss.robust.log_weights"].softmax(0)
     assert not torch.allclose(stopped, whole.weights, atol=0.01)
-    resumed = fit(module_with_log(batch, mitigation=DRO), ckpt_path=tmp_path / "two.ckpt")
-    torch.testing.assert_close(resumed.weights, whole.weights)
+    second = module_with_log(batch, mitigation=EVERYTHING)
+    torch.testing.assert_close(fit(second, ckpt_path=tmp_path / "two.ckpt").weights, whole.weights)
+    for found, expected in zip(second.parameters(), first.parameters(), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 @IGNORED
@@ -267,7 +315,8 @@ def test_weights_trained_under_another_mitigation_are_refused_with_both():
         ({"adversary_attributes": ["gender"]}, "mitigation.adversary_attributes has 'gender'"),
         ({"adversary_attributes": []}, r"mitigation.adversary_attributes is \[\]"),
         ({"adversary_attributes": ["sex", "sex"]}, "each once"),
-        ({"adversary_speed": 0.0}, "mitigation.adversary_speed is 0.0"),
+        ({"adversary_steps": 0}, "mitigation.adversary_steps is 0"),
+        ({"adversary_learning_rate": 0.0}, "mitigation.adversary_learning_rate is 0.0"),
         ({"adversary_hidden": 0}, "mitigation.adversary_hidden is 0"),
     ],
 )
@@ -279,3 +328,39 @@ def test_settings_that_can_not_work_are_refused_by_name(settings, message):
 def test_an_adversary_of_a_frozen_encoder_is_refused():
     with pytest.raises(ConfigurationError, match="frozen encoder can't learn to hide"):
         module_for(small(), freeze_encoder=True, mitigation=Mitigation(adversary_strength=1.0))
+
+
+class Shares(Records):
+    """Counts all records, and hands every process its half."""
+
+    def train_dataloader(self):
+        rank = int(os.environ["RANK"])
+        records = super().train_dataloader().dataset[rank::2]
+        return DataLoader(records, batch_size=4)
+
+    val_dataloader = train_dataloader
+
+
+def main(folder):
+    """Train under everything as one of two processes."""
+    batch = small()
+    module = module_with_log(batch, attribute_weight=0.1, mitigation=EVERYTHING)
+    strategy = DDPStrategy(process_group_backend="gloo")
+    runner = trainer(2, devices=2, strategy=strategy, use_distributed_sampler=False)
+    runner.fit(module, Shares(batch))
+    told = {name: value.flatten().tolist() for name, value in module.named_parameters()}
+    told["groups"] = module.mitigated_loss.robust.weights.tolist()
+    (folder / f"rank{runner.global_rank}.json").write_text(json.dumps(told))
+
+
+def test_two_processes_train_one_network_one_adversary_and_one_set_of_weights(tmp_path):
+    on_two_processes(__file__, tmp_path)
+    one, two = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert one == two
+    assert one["groups"] != pytest.approx([1 / 3] * 3, abs=0.005)
+    before = module_for(small(), attribute_weight=0.1, mitigation=EVERYTHING)
+    assert one["adversary.head.0.weight"] != before.adversary.head[0].weight.flatten().tolist()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -161,6 +161,15 @@ def test_records_are_named_in_the_order_asked_for_with_the_fold_they_were_split_
     assert (tested["fold"] == 10).all()
 
 
+def test_further_columns_of_the_records_come_with_them_and_one_that_is_not_there_is_named(data):
+    table = data.store.records.to_pandas()
+    named = data.records(np.array([5, 2]), ["seconds", "fold", "age", "complete"])
+    assert list(named.columns) == ["record_id", "patient_id", "fold", "age", "sex", "seconds", "complete"]
+    assert named["seconds"].tolist() == table["seconds"].iloc[[5, 2]].tolist()
+    with pytest.raises(ConfigurationError, match=r"no column 'second' in its table of records. Did you mean 'seconds'"):
+        data.records(np.array([5]), ["second"])
+
+
 def test_the_fingerprint_of_the_training_data_changes_with_its_folds(made):
     eight = EcgDataModule(made).training_data
     assert eight == EcgDataModule(made).training_data

@@ -51,6 +51,15 @@ def test_the_records_of_all_stores_come_once_under_positions_of_their_own(stores
     assert [position for position in sorted(validated) if position < 50] == [8, 18, 28, 38, 48]
 
 
+def test_records_of_several_stores_come_with_their_store_and_further_columns(stores):
+    data = MixtureDataModule(stores)
+    named = data.records(np.array([60, 3]), ["store", "seconds"])
+    assert list(named.columns) == ["record_id", "patient_id", "fold", "age", "sex", "seconds", "store"]
+    assert named["store"].tolist() == [data.store_names[1], data.store_names[0]]
+    with pytest.raises(ConfigurationError, match="no column 'device'"):
+        data.records(np.array([60, 3]), ["device"])
+
+
 def test_a_batch_holds_the_signals_of_the_stores_its_positions_name(stores):
     data = MixtureDataModule(stores, batch_size=16)
     for batch in data.train_dataloader():
