@@ -27,8 +27,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from ecgfair.ecg import FEMALE, MALE, UNKNOWN_SEX
-from ecgfair.groups import Grouping, cross, group_by_age, group_by_sex
+from ecgfair.groups import Grouping, age_strata, cross, group_by_age, group_by_sex
 from ecgfair.metrics.auroc import RankedScores, Ranking
+from ecgfair.metrics.fairness import FairnessConfig, evaluate
+from ecgfair.metrics.gap_tests import gap_tests
+from ecgfair.metrics.operating_points import choose
+from ecgfair.metrics.predictions import Predictions
 from ecgfair.metrics.resampling import patient_weights
 from ecgfair.metrics.stratified import stratified_auroc
 
@@ -93,16 +97,41 @@ def measured(table: Drawn, weights: Tensor) -> list[Ranking]:
     return [ranked.measure(weights) for ranked in RankedScores.of_each(table.scores, table.targets, table.groupings)]
 
 
+def described(table: Drawn) -> Predictions:
+    """Describe a table as a validation epoch does: all statistics, thresholds, strata of age."""
+    names = [f"label{position}" for position in range(LABELS)]
+    return Predictions(
+        table.scores,
+        table.targets,
+        names,
+        table.attributes[1:],  # overall is always measured
+        patients=table.patients,
+        label_prevalence=table.targets.double().mean(0).tolist(),
+        operating_points=choose(table.scores, table.targets, label_names=names, chosen_on="the same records"),
+        strata=age_strata(table.age),
+    )
+
+
+def report(table: Predictions, config: FairnessConfig) -> int:
+    """Evaluate as a validation epoch does, with what is logged and the table; return its rows."""
+    found = evaluate(table, config)
+    found.scalars("val")
+    return len(found.frame())
+
+
 def time_epoch(resamples: int) -> None:
     """Time the point estimates of a validation epoch."""
     del resamples
     table = drawn(RECORDS)
-    ones = torch.ones(1, RECORDS, dtype=torch.float64)
-    least, middle = best_of(20, lambda: measured(table, ones))
+    whole = described(table)
+    least, middle = best_of(20, lambda: report(whole, FairnessConfig()))
     CONSOLE.print(
-        f"epoch: {RECORDS} records x {LABELS} labels x 18 groups, AUROC and average precision, point estimates: "
+        f"epoch: {RECORDS} records x {LABELS} labels x 18 groups, all ten statistics, values to log and the table: "
         f"{middle:.3f} s, median of 20 ({least:.3f} s at best)"
     )
+    ones = torch.ones(1, RECORDS, dtype=torch.float64)
+    least, middle = best_of(20, lambda: measured(table, ones))
+    CONSOLE.print(f"  of these AUROC and average precision alone: {middle:.3f} s, median of 20 ({least:.3f} s at best)")
 
 
 def time_resamples(resamples: int) -> None:
@@ -122,6 +151,18 @@ def time_resamples(resamples: int) -> None:
     CONSOLE.print(
         f"scikit-learn in a loop: {theirs:.1f} s for 3 of {len(weights)} weightings, {scaled:.0f} s for all: "
         f"{scaled / (middle + drawing):.0f} times as long; no value differs by more than {furthest:.0e}"
+    )
+    whole = described(table)
+    begin = time.perf_counter()
+    rows = report(whole, FairnessConfig(details=True, resamples=resamples))
+    CONSOLE.print(
+        f"frame: all ten statistics, label by label, means, gaps and extremes, {rows} rows with intervals: "
+        f"{time.perf_counter() - begin:.1f} s"
+    )
+    begin = time.perf_counter()
+    gap_tests(whole, FairnessConfig(), resamples)
+    CONSOLE.print(
+        f"tests: the largest gaps in AUROC, TPR and FPR, {resamples} permutations: {time.perf_counter() - begin:.1f} s"
     )
     begin = time.perf_counter()
     strata = table.age.nan_to_num(-1).long()
@@ -168,9 +209,9 @@ def time_large_here(resamples: int) -> None:
     table = drawn(LARGE)
     before = most_memory()
     begin = time.perf_counter()
-    measured(table, torch.ones(1, LARGE, dtype=torch.float64))
+    report(described(table), FairnessConfig())
     CONSOLE.print(
-        f"large: {LARGE} records x {LABELS} labels x 18 groups, AUROC and average precision, point estimates: "
+        f"large: {LARGE} records x {LABELS} labels x 18 groups, thresholds, all ten statistics, point estimates: "
         f"{time.perf_counter() - begin:.1f} s; {most_memory()} MiB at most, {before} MiB before it began"
     )
 
