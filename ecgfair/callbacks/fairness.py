@@ -28,8 +28,8 @@ from ecgfair.callbacks.outputs import label_description, no_records, step_record
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import DEFAULT_AGE_EDGES
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
+from ecgfair.metrics.kernels.operating_points import OperatingPoints, Rule, check_rule, choose
 from ecgfair.metrics.long_tail import DEFAULT_HEAD, DEFAULT_TAIL, LongTail
-from ecgfair.metrics.operating_points import OperatingPoints, Rule, check_rule, choose
 
 
 class Fairness(Callback):

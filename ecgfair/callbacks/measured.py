@@ -15,7 +15,7 @@ from torch import Tensor
 from ecgfair.callbacks.outputs import label_description
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import CROSS, DEFAULT_AGE_EDGES, DEMOGRAPHICS, age_strata, group_by_demographics
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 from ecgfair.metrics.predictions import Predictions
 
 DEFAULT_ATTRIBUTES: Final = ("sex", "age", "sex_x_age")

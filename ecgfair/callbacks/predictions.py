@@ -16,7 +16,7 @@ from ecgfair.callbacks.gather import all_records
 from ecgfair.callbacks.measured import records_table
 from ecgfair.callbacks.outputs import label_description, step_records
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 from ecgfair.report.prediction_table import Metadata, write_predictions
 
 FILE_NAME: Final = "predictions.parquet"

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.age_window import age_windows, auroc_by_age
 from ecgfair.metrics.blocks import Resampled, means_over
+from ecgfair.metrics.chance.intervals import Support, confidence_interval
+from ecgfair.metrics.chance.permutation import compared_groups
+from ecgfair.metrics.chance.resampling import patient_weights
 from ecgfair.metrics.estimates import support_reason
 from ecgfair.metrics.fairness_report import MACRO
-from ecgfair.metrics.intervals import Support, confidence_interval
-from ecgfair.metrics.permutation import compared_groups
+from ecgfair.metrics.kernels.age_window import age_windows, auroc_by_age
 from ecgfair.metrics.predictions import Predictions
-from ecgfair.metrics.resampling import patient_weights
 
 COLUMNS: Final = ("from_age", "to_age", "label", "value", "low", "high", "positives", "negatives", "labels", "reason")
 """One line a window and label: AUROC of the records from an age (included) to another (not included), in years."""

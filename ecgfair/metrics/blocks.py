@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ecgfair.metrics.chance.intervals import Support, confidence_interval, gap_interval
 from ecgfair.metrics.fairness_report import Row
-from ecgfair.metrics.intervals import Support, confidence_interval, gap_interval
 from ecgfair.metrics.statistics import WITHOUT_INTERVALS
 
 

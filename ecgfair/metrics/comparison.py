@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ecgfair.groups import UNKNOWN
 from ecgfair.metrics.blocks import Block, Resampled, extremes, means_over
+from ecgfair.metrics.chance.intervals import Support
+from ecgfair.metrics.chance.permutation import compared_groups
 from ecgfair.metrics.estimates import LACKING, Cells, Estimates
 from ecgfair.metrics.fairness_report import (
     DIFFERENCE,
@@ -25,8 +27,6 @@ from ecgfair.metrics.fairness_report import (
     WORST,
     Row,
 )
-from ecgfair.metrics.intervals import Support
-from ecgfair.metrics.permutation import compared_groups
 from ecgfair.metrics.statistics import AUROC, EQUAL_OPPORTUNITY, EQUALIZED_ODDS, FPR, TPR, is_better_high
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ecgfair.groups import Grouping
-from ecgfair.metrics.auroc import RankedScores, Ranking
-from ecgfair.metrics.calibration import brier_scores, calibration_errors
-from ecgfair.metrics.operating_points import rates
+from ecgfair.metrics.kernels.auroc import RankedScores
+from ecgfair.metrics.kernels.calibration import brier_scores, calibration_errors
+from ecgfair.metrics.kernels.operating_points import rates
+from ecgfair.metrics.kernels.stratified import stratified_of_each
+from ecgfair.metrics.kernels.weighted import group_sums
 from ecgfair.metrics.predictions import Predictions
 from ecgfair.metrics.statistics import (
     AUROC,
@@ -27,8 +29,6 @@ from ecgfair.metrics.statistics import (
     STRATIFIED_AUROC,
     TPR,
 )
-from ecgfair.metrics.stratified import stratified_auroc
-from ecgfair.metrics.weighted import group_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,20 +111,32 @@ class Estimates:
 LACKING: Final = "needed"
 """How the reason ends where the support of a label is too small."""
 
-RANKED: Final = frozenset({AUROC, AVERAGE_PRECISION})
-"""The statistics that need ranked scores."""
 
-
-def rank(predictions: Predictions, groupings: Sequence[Grouping], weights: Tensor) -> list[Ranking]:
+def rank(
+    predictions: Predictions, groupings: Sequence[Grouping], weights: Tensor, statistics: Sequence[str]
+) -> list[dict[str, Tensor]]:
     """Measure what the order of the scores says in the groups of each attribute, all at once, for ``estimate``.
+
+    Returns:
+        For each attribute (1 + R, G, C) of AUROC, average precision and stratified AUROC, as far as they are asked for
+        and can be had.
 
     Raises:
         ValueError: Targets or codes are not what they should be; see ``auroc``.
     """
     groups = [(grouping.codes, len(grouping.names)) for grouping in groupings]
     scores = predictions.probabilities.nan_to_num(0.0)
-    ranked = RankedScores.of_each(scores, predictions.targets, groups)
-    return [ranked.pop(0).measure(weights) for _ in groupings]  # each is large, and done with
+    found: list[dict[str, Tensor]] = [{} for _ in groupings]
+    if {AUROC, AVERAGE_PRECISION} & set(statistics):
+        ranked = RankedScores.of_each(scores, predictions.targets, groups)
+        for of_attribute in found:
+            ranking = ranked.pop(0).measure(weights)  # each is large, and done with
+            of_attribute |= {AUROC: ranking.auroc, AVERAGE_PRECISION: ranking.average_precision}
+    if STRATIFIED_AUROC in statistics and predictions.strata is not None:
+        tables = stratified_of_each(scores, predictions.targets, groups, predictions.strata, weights)
+        for of_attribute, table in zip(found, tables, strict=True):
+            of_attribute[STRATIFIED_AUROC] = table.auroc
+    return found
 
 
 def estimate(
@@ -134,7 +146,7 @@ def estimate(
     statistics: Sequence[str],
     min_support: int,
     bins: int,
-    ranking: Ranking | None = None,
+    ranked: Mapping[str, Tensor] | None = None,
 ) -> Estimates:
     """Measure the groups of one attribute.
 
@@ -148,7 +160,7 @@ def estimate(
         statistics: Which statistics.
         min_support: Positives and negatives that a label needs in a group.
         bins: Of the calibration errors.
-        ranking: What ``rank`` found for this attribute, if it was asked for all attributes at once, which is faster.
+        ranked: What ``rank`` found for this attribute, if it was asked for all attributes at once, which is faster.
 
     Raises:
         ValueError: Probabilities, targets or weights are not what they should be; see ``auroc``.
@@ -171,16 +183,16 @@ def estimate(
         ]
         for members, *counts_of_group in zip(records, positives.tolist(), negatives.tolist(), strict=True)
     ]
-    if ranking is None and RANKED & set(statistics):
-        (ranking,) = rank(predictions, [grouping], weights)
-    values = _values(predictions, grouping, weights, statistics, bins, ranking)
+    if ranked is None:
+        (ranked,) = rank(predictions, [grouping], weights, statistics)
+    values = _values(predictions, grouping, weights, statistics, bins) | dict(ranked)
     return Estimates(
         grouping,
         records,
         positives,
         negatives,
         _patients(predictions, grouping) if len(weights) > 1 else {},
-        {name: _cells(name, found, reasons, predictions) for name, found in values.items()},
+        {name: _cells(name, values[name], reasons, predictions) for name in statistics},
     )
 
 
@@ -200,18 +212,13 @@ def _values(
     weights: Tensor,
     statistics: Sequence[str],
     bins: int,
-    ranking: Ranking | None,
 ) -> dict[str, Tensor]:
-    """(1 + R, G, C) of each statistic, in the order asked for."""
+    """(1 + R, G, C) of each statistic, undefined for those that ``rank`` measures."""
     scores, targets = predictions.probabilities.nan_to_num(0.0), predictions.targets
     groups = grouping.codes, len(grouping.names)
     shape = (len(weights), len(grouping.names), scores.shape[1])
     nothing = torch.full((1, 1, 1), torch.nan, dtype=torch.float64, device=scores.device).expand(shape)
     found = dict.fromkeys(statistics, nothing)  # without strata or thresholds it stays at that
-    if ranking is not None:
-        found[AUROC], found[AVERAGE_PRECISION] = ranking.auroc, ranking.average_precision
-    if STRATIFIED_AUROC in statistics and predictions.strata is not None:
-        found[STRATIFIED_AUROC] = stratified_auroc(scores, targets, *groups, predictions.strata, weights).auroc
     if BRIER in statistics:
         found[BRIER] = brier_scores(scores, targets, *groups, weights)
     if {ECE, ECE_DEBIASED} & set(statistics):

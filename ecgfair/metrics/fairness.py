@@ -8,23 +8,22 @@ differ even where every label is found equally well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.groups import UNKNOWN, Grouping
-from ecgfair.metrics.auroc import Ranking
 from ecgfair.metrics.blocks import Block
-from ecgfair.metrics.checks import check_predictions
+from ecgfair.metrics.chance.resampling import patient_weights
 from ecgfair.metrics.comparison import GroupComparison
-from ecgfair.metrics.estimates import RANKED, Estimates, estimate, rank
+from ecgfair.metrics.estimates import Estimates, estimate, rank
 from ecgfair.metrics.fairness_report import ALL, OVERALL, FairnessReport
+from ecgfair.metrics.kernels.checks import check_predictions
 from ecgfair.metrics.long_tail import LongTail
 from ecgfair.metrics.overall import overall_blocks
 from ecgfair.metrics.predictions import Predictions
-from ecgfair.metrics.resampling import patient_weights
 from ecgfair.metrics.statistics import STATISTICS
 
 LEAST_RESAMPLES = 100
@@ -152,12 +151,10 @@ def estimates_of(predictions: Predictions, config: FairnessConfig) -> Iterator[E
     records = len(predictions.probabilities)
     everyone = Grouping(OVERALL, (ALL,), torch.zeros(records, dtype=torch.int64, device=weights.device))
     groupings = [everyone, *predictions.groupings]
-    rankings: Sequence[Ranking | None] = [None] * len(groupings)
-    if RANKED & set(config.statistics):
-        rankings = rank(predictions, groupings, weights)
-    for grouping, ranking in zip(groupings, rankings, strict=True):
+    ranked = rank(predictions, groupings, weights, config.statistics)
+    for grouping, of_it in zip(groupings, ranked, strict=True):
         support = config.min_support_overall if grouping is everyone else config.min_support
-        yield estimate(predictions, grouping, weights, config.statistics, support, config.bins, ranking)
+        yield estimate(predictions, grouping, weights, config.statistics, support, config.bins, of_it)
 
 
 def blocks_of(estimates: Estimates, predictions: Predictions, config: FairnessConfig) -> Iterator[Block]:

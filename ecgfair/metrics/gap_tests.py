@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import UNKNOWN, Grouping
-from ecgfair.metrics.checks import check_predictions
+from ecgfair.metrics.chance.multiplicity import benjamini_hochberg, holm
+from ecgfair.metrics.chance.permutation import GapTest, permutation_test
 from ecgfair.metrics.fairness import FairnessConfig
 from ecgfair.metrics.fairness_report import MACRO
-from ecgfair.metrics.multiplicity import benjamini_hochberg, holm
-from ecgfair.metrics.permutation import GapTest, permutation_test
+from ecgfair.metrics.kernels.checks import check_predictions
+from ecgfair.metrics.kernels.weighted import group_sums
 from ecgfair.metrics.predictions import Predictions
-from ecgfair.metrics.weighted import group_sums
 
 DEFAULT_PERMUTATIONS: Final = 1000
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from torch import Tensor
-
 from ecgfair.errors import ConfigurationError
 
 HEAD: Final = "head"
@@ -61,37 +59,3 @@ class LongTail:
                 "expected the share of positive training records, not their number."
             )
         return tuple(HEAD if share >= self.head else TAIL if share < self.tail else MEDIUM for share in prevalence)
-
-
-@dataclass(frozen=True)
-class Macro:
-    """A mean over labels.
-
-    Args:
-        value: NaN where there is nothing to average.
-        labels: How many labels were averaged.
-    """
-
-    value: float
-    labels: int
-
-
-def macro(values: Tensor, among: Tensor | None = None) -> Macro:
-    """Average over the labels that are defined.
-
-    Args:
-        values: (C,), NaN where undefined.
-        among: (C,) bool, the labels to consider; ``None`` for all.
-    """
-    defined = ~values.isnan()
-    if among is not None:
-        defined &= among
-    return Macro(float(values[defined].mean()), int(defined.sum()))
-
-
-def common_rare_gap(head: float, tail: float) -> float:
-    """Return macro AUROC over the head labels minus that over the tail labels; NaN where one of them is.
-
-    Positive where common labels are found better than rare ones.
-    """
-    return head - tail

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from ecgfair.metrics.blocks import Block, Resampled, means_over
+from ecgfair.metrics.chance.intervals import Support
 from ecgfair.metrics.estimates import Cells, Estimates
 from ecgfair.metrics.fairness_report import ALL, COMMON_RARE_GAP, MACRO, OVERALL, SUMMARIES, VALUE, Row
-from ecgfair.metrics.intervals import Support
 from ecgfair.metrics.long_tail import BANDS, HEAD, MEDIUM, TAIL, LongTail
 from ecgfair.metrics.statistics import AUROC
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.metrics.blocks import Block, Resampled
+from ecgfair.metrics.chance.intervals import CONFIDENCE, gap_interval
 from ecgfair.metrics.fairness import FairnessConfig, blocks_of, estimates_of
 from ecgfair.metrics.fairness_report import COMMON_RARE_GAP, Row
-from ecgfair.metrics.intervals import CONFIDENCE, gap_interval
 from ecgfair.metrics.predictions import Predictions
 
 GAP_REDUCTION: Final = "gap_reduction"

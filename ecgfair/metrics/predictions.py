@@ -12,7 +12,7 @@ from torch import Tensor
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import Grouping
 from ecgfair.metrics.fairness_report import OVERALL, SUMMARIES
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 
 
 @dataclass(frozen=True, eq=False)

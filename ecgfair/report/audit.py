@@ -19,8 +19,8 @@ from ecgfair.metrics.age_profile import age_profile
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
 from ecgfair.metrics.fairness_report import FairnessReport
 from ecgfair.metrics.gap_tests import DEFAULT_PERMUTATIONS, gap_tests
+from ecgfair.metrics.kernels.operating_points import YOUDEN, OperatingPoints, Rule, check_rule
 from ecgfair.metrics.long_tail import DEFAULT_HEAD, DEFAULT_TAIL, LongTail
-from ecgfair.metrics.operating_points import YOUDEN, OperatingPoints, Rule, check_rule
 from ecgfair.metrics.paired import compare
 from ecgfair.metrics.predictions import Predictions
 from ecgfair.report.age_figure import save_age_profile

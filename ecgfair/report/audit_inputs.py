@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.operating_points import OperatingPoints, Rule, choose
+from ecgfair.metrics.kernels.operating_points import OperatingPoints, Rule, choose
 from ecgfair.report.prediction_table import Metadata, PredictionTable
 
 

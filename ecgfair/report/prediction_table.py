@@ -23,7 +23,7 @@ from torch import Tensor
 from ecgfair.ecg import UNKNOWN_SEX
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import CROSS, DEFAULT_AGE_EDGES, DEMOGRAPHICS, Grouping, group_by_demographics
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 
 PROBABILITY: Final = "probability/{label}"
 TARGET: Final = "target/{label}"

@@ -25,10 +25,10 @@ from rich.table import Table
 from scipy.stats import norm
 from torch import Tensor
 
-from ecgfair.metrics.auroc import RankedScores
-from ecgfair.metrics.intervals import Support, confidence_interval, gap_interval
-from ecgfair.metrics.resampling import patient_weights
-from ecgfair.metrics.weighted import group_sums
+from ecgfair.metrics.chance.intervals import Support, confidence_interval, gap_interval
+from ecgfair.metrics.chance.resampling import patient_weights
+from ecgfair.metrics.kernels.auroc import RankedScores
+from ecgfair.metrics.kernels.weighted import group_sums
 
 GROUP: Final = (0.75, 0.85, 0.95, 0.75, 0.80, 0.85, 0.90, 0.95, 0.70, 0.80)
 """The true AUROC of each label in the group; single labels are reported for the first three."""

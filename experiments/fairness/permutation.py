@@ -27,7 +27,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from ecgfair.metrics.permutation import PermutationTest, permutation_test
+from ecgfair.metrics.chance.permutation import PermutationTest, permutation_test
 
 AUROC = 0.85
 GAP = 0.05

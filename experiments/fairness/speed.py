@@ -28,13 +28,13 @@ from torch import Tensor
 
 from ecgfair.ecg import FEMALE, MALE, UNKNOWN_SEX
 from ecgfair.groups import Grouping, age_strata, cross, group_by_age, group_by_sex
-from ecgfair.metrics.auroc import RankedScores, Ranking
+from ecgfair.metrics.chance.resampling import patient_weights
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
 from ecgfair.metrics.gap_tests import gap_tests
-from ecgfair.metrics.operating_points import choose
+from ecgfair.metrics.kernels.auroc import RankedScores, Ranking
+from ecgfair.metrics.kernels.operating_points import choose
+from ecgfair.metrics.kernels.stratified import stratified_auroc
 from ecgfair.metrics.predictions import Predictions
-from ecgfair.metrics.resampling import patient_weights
-from ecgfair.metrics.stratified import stratified_auroc
 
 LABELS = 71
 RECORDS = 2200

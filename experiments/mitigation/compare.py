@@ -34,7 +34,7 @@ from torch import Tensor
 from data_modules.synthetic.writing.truth_tables import FOLDER, ORACLE
 from ecgfair.__main__ import main as ecgfair
 from ecgfair.metrics.fairness import FairnessConfig, evaluation_blocks
-from ecgfair.metrics.operating_points import OperatingPoints, choose
+from ecgfair.metrics.kernels.operating_points import OperatingPoints, choose
 from ecgfair.metrics.predictions import Predictions
 from ecgfair.report.prediction_table import PredictionTable, groupings
 from ecgfair.report.read_predictions import read_predictions

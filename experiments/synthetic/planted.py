@@ -32,7 +32,7 @@ from data_modules.synthetic.people.population import Disparity, Population
 from data_modules.synthetic.writing.truth_tables import read_oracle
 from ecgfair.__main__ import main as ecgfair
 from ecgfair.ecg import FEMALE, MALE
-from ecgfair.metrics.auroc import auroc
+from ecgfair.metrics.kernels.auroc import auroc
 
 HERE = Path(__file__).parent
 PLANTED = HERE / "planted.yaml"

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ecgfair.callbacks import Fairness
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 from tests.callbacks.oracle import expected, thresholds_of
 from tests.callbacks.toy import LABELS, Toy, checkpointing, fairness, loader, logged, stored, trainer_for
 

@@ -8,7 +8,7 @@ from ecgfair.callbacks.fairness import Fairness
 from ecgfair.callbacks.predictions import PredictionTable, model_fingerprint
 from ecgfair.ecg import MALE, UNKNOWN_SEX, Preprocessing
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 from ecgfair.models.encoder import EncoderSpec
 from ecgfair.report.prediction_table import Metadata
 from ecgfair.report.read_predictions import read_predictions

@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from ecgfair.groups import Grouping
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 from ecgfair.metrics.predictions import Predictions
 
 GROUPS = ("a", "b", "c", "unknown")

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import Grouping, group_by_column
+from ecgfair.metrics.chance.resampling import patient_weights
 from ecgfair.metrics.estimates import estimate
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
 from ecgfair.metrics.fairness_report import COMMON_RARE_GAP, SUMMARIES, FairnessReport
 from ecgfair.metrics.predictions import Predictions
-from ecgfair.metrics.resampling import patient_weights
 from ecgfair.metrics.statistics import RATES, STATISTICS, WITHOUT_INTERVALS
 from tests.metrics.cases import GROUPS, names, points_at, random_predictions, small_predictions
 

@@ -1,10 +1,9 @@
 import math
 
 import pytest
-import torch
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.long_tail import LongTail, common_rare_gap, macro
+from ecgfair.metrics.long_tail import LongTail
 
 
 def test_a_label_at_a_threshold_belongs_to_the_more_common_band():
@@ -31,23 +30,3 @@ def test_thresholds_that_do_not_cut_are_refused(head, tail):
 def test_a_prevalence_that_is_no_share_is_refused(share):
     with pytest.raises(ConfigurationError, match=r"prevalence of 1 labels is not in \[0, 1\]"):
         LongTail().bands([0.5, share])
-
-
-def test_a_mean_is_over_the_defined_labels_asked_for_and_says_how_many():
-    values = torch.tensor([0.5, torch.nan, 0.9, 0.1], dtype=torch.float64)
-    assert macro(values).labels == 3
-    assert macro(values).value == pytest.approx(0.5)
-    chosen = macro(values, torch.tensor([True, True, True, False]))
-    assert (chosen.value, chosen.labels) == (pytest.approx(0.7), 2)
-
-
-def test_a_mean_over_nothing_is_undefined_instead_of_0():
-    for values in (torch.tensor([torch.nan]), torch.zeros(0)):
-        mean = macro(values)
-        assert math.isnan(mean.value)
-        assert mean.labels == 0
-
-
-def test_the_common_rare_gap_is_positive_where_common_labels_are_found_better():
-    assert common_rare_gap(0.9, 0.7) == pytest.approx(0.2)
-    assert math.isnan(common_rare_gap(0.9, math.nan))

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ecgfair.__main__ import main
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 from ecgfair.report.prediction_table import Metadata
 from tests.report.made_predictions import LABELS, renamed, rows, written
 from tests.report.test_prediction_table import write

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.operating_points import OperatingPoints
+from ecgfair.metrics.kernels.operating_points import OperatingPoints
 from ecgfair.report.prediction_table import METADATA_KEY, Metadata, groupings, write_predictions
 from ecgfair.report.read_predictions import read_predictions
 from tests.report.made_predictions import LABELS, rows, written

@@ -14,8 +14,8 @@ from data_modules.synthetic.people.truth import Truth
 from data_modules.synthetic.writing import published
 from ecgfair.ecg import UNKNOWN_SEX
 from ecgfair.groups import group_by_demographics
-from ecgfair.metrics.auroc import auroc
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
+from ecgfair.metrics.kernels.auroc import auroc
 from ecgfair.metrics.predictions import Predictions
 
 Floats = NDArray[np.float64]

@@ -28,7 +28,7 @@ from data_modules.synthetic.people.population import Disparity, Population
 from data_modules.synthetic.people.truth import Truth
 from data_modules.synthetic.signals.recording import to_signal
 from ecgfair.ecg import LEADS
-from ecgfair.metrics.auroc import auroc
+from ecgfair.metrics.kernels.auroc import auroc
 from tests.data_modules.synthetic.gaps import Gaps, Scored, gaps
 
 TRAINING = range(1, 4001)

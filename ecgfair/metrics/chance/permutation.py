@@ -21,7 +21,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ecgfair.metrics.dealing import DealtLabel, aligned_scores, random_orders
+from ecgfair.metrics.chance.dealing import DealtLabel, aligned_scores, random_orders
 from ecgfair.metrics.statistics import AUROC, FPR, TPR
 
 CHUNK_ELEMENTS: Final = 2**18

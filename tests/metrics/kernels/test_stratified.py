@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from ecgfair.metrics import stratified as module
-from ecgfair.metrics.auroc import RankedScores
-from ecgfair.metrics.stratified import stratified_auroc
+from ecgfair.metrics.kernels import stratified as module
+from ecgfair.metrics.kernels.auroc import RankedScores
+from ecgfair.metrics.kernels.stratified import stratified_auroc
 
 
 def random_problem(records=300, labels=3, groups=2, strata=4, resamples=5, seed=0):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ecgfair.metrics.dealing import _places
-from ecgfair.metrics.permutation import GapTest, PermutationTest, compared_groups, permutation_test
+from ecgfair.metrics.chance.dealing import _places
+from ecgfair.metrics.chance.permutation import GapTest, PermutationTest, compared_groups, permutation_test
 
 FIELDS = ("observed", "expected", "upper", "p", "lowest", "highest")
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from ecgfair.metrics.calibration import brier_scores, calibration_errors
-from ecgfair.metrics.operating_points import rates
+from ecgfair.metrics.kernels.calibration import brier_scores, calibration_errors
+from ecgfair.metrics.kernels.operating_points import rates
 
 
 def measured_by_rates(probabilities, targets, *groups):

@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.age_window import age_windows, auroc_by_age
+from ecgfair.metrics.kernels.age_window import age_windows, auroc_by_age
 
 
 def random_problem(records=600, labels=3, resamples=4):

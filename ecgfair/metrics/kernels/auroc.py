@@ -13,7 +13,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ecgfair.metrics.sorting import Bags, Cells, SortedLabels
+from ecgfair.metrics.kernels.checks import refuse
+from ecgfair.metrics.kernels.sorting import Bags, Cells, SortedLabels
 
 CHUNK_ELEMENTS: Final = 2**24
 """Float64 values of all working arrays together (128 MiB)."""
@@ -110,7 +111,7 @@ class Ranking:
 class RankedScores:
     """The records of every label and group, sorted once; serves every weighting.
 
-    ``metrics.sorting`` says what cells and their rows are.
+    ``metrics.kernels.sorting`` says what cells and their rows are.
 
     Args:
         groups: G.
@@ -295,11 +296,11 @@ def check_scores(scores: Tensor, targets: Tensor, *, probabilities: bool = False
         ValueError: Shapes do not fit, a score is NaN, a target is neither 0 nor 1.
     """
     _check_shapes(scores, targets)
-    _refuse(scores.isnan(), "scores are NaN", "real numbers; look for the records the model fails on")
-    _refuse((targets != 0) & (targets != 1), "targets are neither 0 nor 1", "0 or 1; leave uncertain records out")
+    refuse((scores.isnan(), "scores are NaN", "real numbers; look for the records the model fails on"))
+    refuse(((targets != 0) & (targets != 1), "targets are neither 0 nor 1", "0 or 1; leave uncertain records out"))
     if probabilities:
         outside = (scores < 0) | (scores > 1)
-        _refuse(outside, "scores lie outside [0, 1]", "probabilities; apply the sigmoid to logits")
+        refuse((outside, "scores lie outside [0, 1]", "probabilities; apply the sigmoid to logits"))
 
 
 def _check_codes(codes: Tensor, groups: int, records: int) -> None:
@@ -309,7 +310,7 @@ def _check_codes(codes: Tensor, groups: int, records: int) -> None:
             f"codes have the shape {tuple(codes.shape)} and the type {codes.dtype}: expected one whole number for each "
             f"of {records} records."
         )
-    _refuse((codes < 0) | (codes >= groups), "codes are no group", f"0 to {groups - 1}, a position among the groups")
+    refuse(((codes < 0) | (codes >= groups), "codes are no group", f"0 to {groups - 1}, a position among the groups"))
 
 
 def _check_shapes(scores: Tensor, targets: Tensor) -> None:
@@ -328,10 +329,4 @@ def _check_weights(weights: Tensor, records: int) -> None:
             f"weights have the shape {tuple(weights.shape)}: expected (groups, {records}), one column a record."
         )
     bad = ~((weights >= 0) & (weights < torch.inf))
-    _refuse(bad, "weights are negative or not finite", "numbers from 0 upwards")
-
-
-def _refuse(where: Tensor, found: str, expected: str) -> None:
-    """Raise if there is any fault."""
-    if count := int(where.sum()):
-        raise ValueError(f"{count} of {where.numel()} {found}: expected {expected}.")
+    refuse((bad, "weights are negative or not finite", "numbers from 0 upwards"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_score, roc_curve
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.operating_points import RULES, OperatingPoints, choose, rates
+from ecgfair.metrics.kernels.operating_points import RULES, OperatingPoints, choose, rates
 
 ALL_RULES = st.sampled_from([("youden", None), ("specificity", 0.9), ("specificity", 0.5), ("sensitivity", 0.8)])
 

@@ -8,8 +8,8 @@ from sklearn.metrics import brier_score_loss
 from torchmetrics.functional.classification import binary_calibration_error
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics import calibration
-from ecgfair.metrics.calibration import brier_scores, calibration_errors, equal_mass_bins, folded_normal_mean
+from ecgfair.metrics.kernels import calibration
+from ecgfair.metrics.kernels.calibration import brier_scores, calibration_errors, equal_mass_bins, folded_normal_mean
 
 
 @st.composite

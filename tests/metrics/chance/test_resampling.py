@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from ecgfair.metrics.resampling import UNKNOWN_PATIENT, patient_weights
+from ecgfair.metrics.chance.resampling import UNKNOWN_PATIENT, patient_weights
 
 WORD = 2**64
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]

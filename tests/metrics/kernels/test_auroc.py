@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torchmetrics.functional.classification import multilabel_auroc, multilabel_average_precision
 
-from ecgfair.metrics import auroc as module
-from ecgfair.metrics.auroc import RankedScores, auroc
+from ecgfair.metrics.kernels import auroc as module
+from ecgfair.metrics.kernels.auroc import RankedScores, auroc
 
 
 def by_scikit_learn(scores, targets, weights, statistic=roc_auc_score):

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.checks import check_groups, check_predictions
-from ecgfair.metrics.weighted import group_sums
+from ecgfair.metrics.kernels.checks import check_groups, check_predictions
+from ecgfair.metrics.kernels.weighted import group_sums
 
 DEFAULT_BINS: Final = 10
 

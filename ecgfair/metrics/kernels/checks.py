@@ -17,7 +17,7 @@ def check_predictions(probabilities: Tensor, targets: Tensor) -> None:
         ValueError: Shapes do not fit, a probability is NaN or outside [0, 1], a target is neither 0 nor 1.
     """
     check_targets(probabilities, targets)
-    _refuse(
+    refuse(
         (probabilities.isnan(), "probabilities are NaN", "real numbers; look for the records the model fails on"),
         (
             (probabilities < 0) | (probabilities > 1),
@@ -34,7 +34,7 @@ def check_targets(probabilities: Tensor, targets: Tensor) -> None:
             f"probabilities have the shape {tuple(probabilities.shape)} and targets {tuple(targets.shape)}: expected "
             "both to be (records, labels)."
         )
-    _refuse(((targets != 0) & (targets != 1), "targets are neither 0 nor 1", "0 or 1; leave uncertain records out"))
+    refuse(((targets != 0) & (targets != 1), "targets are neither 0 nor 1", "0 or 1; leave uncertain records out"))
 
 
 def check_groups(records: int, codes: Tensor, groups: int, weights: Tensor) -> None:
@@ -55,14 +55,18 @@ def check_groups(records: int, codes: Tensor, groups: int, weights: Tensor) -> N
         raise ValueError(
             f"weights have the shape {tuple(weights.shape)}: expected (resamples, {records}), one column a record."
         )
-    _refuse(
+    refuse(
         ((codes < 0) | (codes >= groups), "codes are no group", f"0 to {groups - 1}, a position among the groups"),
         (~((weights >= 0) & (weights < torch.inf)), "weights are negative or not finite", "numbers from 0 upwards"),
     )
 
 
-def _refuse(*faults: tuple[Tensor, str, str]) -> None:
-    """Raise for the first fault that occurs: where, what was found, what was expected."""
+def refuse(*faults: tuple[Tensor, str, str]) -> None:
+    """Raise for the first fault that occurs: where (bool, of any shape), what was found, what was expected.
+
+    Raises:
+        ValueError: Something is True.
+    """
     for where, found, expected in faults:
-        if count := int(where.sum()):
-            raise ValueError(f"{count} of {where.numel()} {found}: expected {expected}.")
+        if bool(where.any()):  # on large tables much faster than counting
+            raise ValueError(f"{int(where.sum())} of {where.numel()} {found}: expected {expected}.")

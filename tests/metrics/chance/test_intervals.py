@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecgfair.metrics.auroc import RankedScores
-from ecgfair.metrics.intervals import Support, confidence_interval, gap_interval
-from ecgfair.metrics.resampling import patient_weights
+from ecgfair.metrics.chance.intervals import Support, confidence_interval, gap_interval
+from ecgfair.metrics.chance.resampling import patient_weights
+from ecgfair.metrics.kernels.auroc import RankedScores
 
 SETS = 1000
 ALLOWED = 3.5 * np.sqrt(0.95 * 0.05 / SETS)

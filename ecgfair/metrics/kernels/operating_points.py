@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ecgfair.errors import ConfigurationError, did_you_mean
-from ecgfair.metrics.checks import check_groups, check_predictions, check_targets
-from ecgfair.metrics.weighted import bag_sums
+from ecgfair.metrics.kernels.checks import check_groups, check_predictions, check_targets
+from ecgfair.metrics.kernels.weighted import bag_sums
 
 Rule = Literal["youden", "specificity", "sensitivity"]
 YOUDEN: Final = "youden"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from ecgfair.metrics.multiplicity import benjamini_hochberg, holm
+from ecgfair.metrics.chance.multiplicity import benjamini_hochberg, holm
 
 P_VALUES = st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.05, 1.0])), min_size=1, max_size=12).map(
     lambda values: torch.tensor(values, dtype=torch.float64)

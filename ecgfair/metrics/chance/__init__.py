@@ -1,0 +1,1 @@
+"""What could be chance: resampling of patients, intervals, permutation tests, correction for many labels."""

@@ -1,0 +1,1 @@
+"""Exact and fast statistics: of all labels, groups and resamples at once."""
