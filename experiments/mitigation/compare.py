@@ -45,13 +45,9 @@ METHODS = ("plain", "balanced_sampling", "group_dro", "reweighting", "adversary"
 ENCODER = {"name": "ResidualEncoder", "arguments": {"widths": [16, 32, 48, 64], "trend_widths": [8, 16, 24, 32]}}
 CHOOSE, TEST = 9, 10
 FOLDS = {"train_folds": [1, 2, 3, 4, 5], "validation_folds": [CHOOSE], "test_folds": [TEST]}
-CONFIG = FairnessConfig(
-    min_support_overall=10,  # of a label with one positive, resamples of the patients tell nothing
-    reference={"sex": "male"},
-    statistics=("auroc", "tpr", "fpr"),
-    details=True,
-    resamples=1000,
-)
+RATES = ("auroc", "tpr", "fpr")
+CONFIG = FairnessConfig(5, 10, reference={"sex": "male"}, statistics=RATES, details=True, resamples=1000)
+"""Of a label with one positive, resamples of the patients would tell nothing."""
 ROWS = {
     "macro AUROC": ("overall", "all", "auroc", "value"),
     "worst sex": ("sex", None, "auroc", "worst"),
@@ -102,11 +98,8 @@ def measure(table: PredictionTable, points: OperatingPoints | None) -> Values:
     """Measure a model on the test fold."""
     if points is None:
         raise SystemExit(f"{table.source} carries no thresholds: expected those chosen on fold {CHOOSE}.")
-    predictions = Predictions(
-        *(table.probabilities, table.targets, table.label_names, groupings(table, ["sex"])),
-        patients=table.patients,
-        operating_points=points,
-    )
+    of_records = table.probabilities, table.targets, table.label_names, groupings(table, ["sex"])
+    predictions = Predictions(*of_records, patients=table.patients, operating_points=points)
     found: Values = {}
     for block in evaluation_blocks(predictions, CONFIG):
         for place, row in enumerate(block.rows):
@@ -114,10 +107,8 @@ def measure(table: PredictionTable, points: OperatingPoints | None) -> Values:
                 is_meant = (row.attribute, row.statistic, row.aggregate) == (attribute, *rest)
                 if is_meant and row.label == "macro" and group in (None, row.group):
                     found[name] = block.reported[:, place]
-        kind = [(row.attribute, row.statistic, row.aggregate) for row in block.rows]
-        if ("sex", "fpr", "difference") in kind:
-            each = [value for value, of in zip(block.reported[0].tolist(), kind, strict=True) if of[2] == "difference"]
-            found[LARGEST] = torch.tensor([max(value for value in each if value == value)])
+            if (row.attribute, row.statistic, row.aggregate) == ("sex", "fpr", "difference") and not row.reason:
+                found[LARGEST] = torch.maximum(found.get(LARGEST, torch.zeros(1)), block.reported[:1, place])
     return found
 
 
@@ -130,8 +121,9 @@ def of_oracle(store: Path, like: PredictionTable) -> Values:
         raise AssertionError("The oracle's labels are not those that the models were tested on.")
     before = scores.of_folds([CHOOSE])
     before = before.take(range(len(before)), like.label_names)
-    names = before.label_names
-    points = choose(before.probabilities, before.targets, label_names=names, chosen_on=f"fold {CHOOSE}", folds=[CHOOSE])
+    points = choose(
+        before.probabilities, before.targets, label_names=like.label_names, chosen_on="validation", folds=[CHOOSE]
+    )
     found = measure(test, points)
     return {**found, BEHIND: torch.zeros(1)}
 
@@ -146,8 +138,9 @@ def against(of_each: Mapping[str, Sequence[Values]]) -> Table:
             pairs = zip(seeds, of_each["plain"], strict=True)
             change = torch.stack([one[name] - plain[name] for one, plain in pairs])
             middle = change.mean(0)[1:]
-            low, high = middle.quantile(torch.tensor([0.025, 0.975], dtype=middle.dtype)) if len(middle) else (0.0, 0.0)
-            interval = f"\n({low:+.3f} to {high:+.3f})" if len(middle) else ""
+            interval = ""
+            if len(middle):
+                interval = f"\n({middle.quantile(0.025):+.3f} to {middle.quantile(0.975):+.3f})"
             cells.append(spread(change[:, 0], "+.3f") + interval)
         if method != "plain":
             table.add_row(method, *cells, end_section=True)
@@ -195,9 +188,8 @@ def main() -> None:
     values = sheet(f"Fold {TEST}: mean over seeds {given.seeds} [lowest, highest]; gaps are women minus men", COLUMNS)
     values.add_row("oracle", *(f"{oracle[name][0]:{form_of(name)}}" for name in COLUMNS))
     for method, seeds in of_each.items():
-        values.add_row(
-            method, *(spread(torch.stack([one[name][0] for one in seeds]), form_of(name)) for name in COLUMNS)
-        )
+        of_columns = {name: torch.stack([one[name][0] for one in seeds]) for name in COLUMNS}
+        values.add_row(method, *(spread(of_seeds, form_of(name)) for name, of_seeds in of_columns.items()))
     Console(width=220, markup=False).print(values, against(of_each), highlight=False)
     Console().print(f"{(time.monotonic() - begun) / 60:.1f} minutes", highlight=False)
 
