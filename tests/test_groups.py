@@ -8,6 +8,7 @@ from ecgfair.errors import ConfigurationError
 from ecgfair.groups import (
     MOST_GROUPS,
     age_bands,
+    age_strata,
     cross,
     group_by_age,
     group_by_column,
@@ -158,3 +159,8 @@ def test_a_column_whose_name_looks_like_an_intersection_is_a_column():
 def test_an_unknown_attribute_is_refused_by_its_name(attribute, message):
     with pytest.raises(ConfigurationError, match=message):
         group_by_demographics(attribute, torch.zeros(1), torch.zeros(1).long(), columns={"site": ["a"]})
+
+
+def test_strata_of_age_leave_out_whom_they_do_not_know():
+    ages = torch.tensor([20.0, 39.9, 40.0, 65.0, 79.0, 90.0, float("nan")])
+    assert age_strata(ages).tolist() == [0, 0, 1, 3, 4, 5, -1]

@@ -17,6 +17,7 @@ from ecgfair.metrics.chance.resampling import patient_weights
 from ecgfair.metrics.estimates import support_reason
 from ecgfair.metrics.fairness_report import MACRO
 from ecgfair.metrics.kernels.age_window import age_windows, auroc_by_age
+from ecgfair.metrics.kernels.weighted import patients_with
 from ecgfair.metrics.predictions import Predictions
 
 COLUMNS: Final = ("from_age", "to_age", "label", "value", "low", "high", "positives", "negatives", "labels", "reason")
@@ -122,13 +123,10 @@ def _with_intervals(found: Resampled) -> list[tuple[float, float, float]]:
 
 def _patients(predictions: Predictions, age: Tensor, centres: Tensor, width: float) -> Tensor:
     """(K, C) the lesser number of patients with a positive and with a negative record in a window."""
-    _, patient = torch.unique(predictions.units, return_inverse=True)
-    flags = torch.cat([predictions.targets == 1, predictions.targets == 0], 1).double()
+    flags = torch.cat([predictions.targets == 1, predictions.targets == 0], 1)
     counts = []
     for centre in centres.tolist():
         members = ((age >= centre - width / 2) & (age < centre + width / 2)).nonzero()[:, 0]
-        own, local = torch.unique(patient[members], return_inverse=True)
-        has = flags.new_zeros(len(own), flags.shape[1]).index_add_(0, local, flags[members])
-        positives, negatives = (has > 0).sum(0).double().chunk(2)
+        positives, negatives = patients_with(flags, predictions.units, members).chunk(2)
         counts.append(torch.minimum(positives, negatives))
     return torch.stack(counts)

@@ -14,7 +14,7 @@ from ecgfair.metrics.kernels.auroc import RankedScores
 from ecgfair.metrics.kernels.calibration import brier_scores, calibration_errors
 from ecgfair.metrics.kernels.operating_points import rates
 from ecgfair.metrics.kernels.stratified import stratified_of_each
-from ecgfair.metrics.kernels.weighted import group_sums
+from ecgfair.metrics.kernels.weighted import group_sums, patients_with
 from ecgfair.metrics.predictions import Predictions
 from ecgfair.metrics.statistics import (
     AUROC,
@@ -263,12 +263,8 @@ def _patients(predictions: Predictions, grouping: Grouping) -> dict[str, Tensor]
     thresholds = predictions.thresholds
     no_threshold = torch.zeros_like(positive)
     kinds["predicted"] = no_threshold if thresholds is None else predictions.probabilities >= thresholds
-    flags = torch.cat(list(kinds.values()), 1).double()
-    _, patient = torch.unique(predictions.units, return_inverse=True)
-    counts = flags.new_zeros(len(grouping.names), flags.shape[1])
-    for group in range(len(counts)):
-        members = (grouping.codes == group).nonzero()[:, 0]
-        own, local = torch.unique(patient[members], return_inverse=True)
-        has = flags.new_zeros(len(own), flags.shape[1]).index_add_(0, local, flags[members])
-        counts[group] = (has > 0).sum(0)
+    flags, units = torch.cat(list(kinds.values()), 1), predictions.units
+    counts = torch.stack(
+        [patients_with(flags, units, (grouping.codes == group).nonzero()[:, 0]) for group in range(len(grouping.names))]
+    )
     return dict(zip(kinds, counts.chunk(len(kinds), 1), strict=True))

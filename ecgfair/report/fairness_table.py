@@ -104,7 +104,8 @@ def _add_overall(table: Table, report: FairnessReport) -> None:
 def _add_attribute(table: Table, report: FairnessReport, attribute: str) -> None:
     spread = next(report.select(attribute, AUROC, SPREAD))
     worst = next(report.select(attribute, AUROC, WORST))
-    logged = f"{LOGGED_GAPS[AUROC]} {_signed(spread)}, {WORST_AUROC} {_value(worst)} ({worst.labels} label{'s' * (worst.labels != 1)})"
+    counted = f"{worst.labels} label{'s' * (worst.labels != 1)}"
+    logged = f"{LOGGED_GAPS[AUROC]} {_signed(spread)}, {WORST_AUROC} {_value(worst)} ({counted})"
     note = spread.reason if math.isnan(spread.value) else "; ".join(filter(None, (logged, spread.reason)))
     table.add_row(Text(attribute, style="bold"), "", "", "", "", Text(note))
     for row in report.select(attribute, AUROC):

@@ -55,3 +55,19 @@ def bag_sums(bags: Tensor, count: int, weights_by_record: Tensor) -> Tensor:
     if not len(records) or not weights_by_record.shape[1]:
         return weights_by_record.new_zeros(count, weights_by_record.shape[1])
     return embedding_bag(records, weights_by_record, sizes.cumsum(0) - sizes, mode="sum")
+
+
+def patients_with(flags: Tensor, patients: Tensor, members: Tensor) -> Tensor:
+    """Count the patients among some records who have a record with a flag.
+
+    Args:
+        flags: (N, K) bool.
+        patients: (N,) int64, equal for the records of one patient.
+        members: (M,) int64, positions of the records looked at.
+
+    Returns:
+        (K,) float64.
+    """
+    own, local = torch.unique(patients[members], return_inverse=True)
+    counts = torch.zeros(len(own), flags.shape[1], dtype=torch.float64, device=flags.device)
+    return (counts.index_add_(0, local, flags[members].double()) > 0).sum(0).double()
