@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import torch
 
@@ -13,7 +14,7 @@ from ecgfair.metrics.fairness_report import ALL, COMMON_RARE_GAP, MACRO, OVERALL
 from ecgfair.metrics.long_tail import BANDS, HEAD, MEDIUM, TAIL, LongTail
 from ecgfair.metrics.statistics import AUROC
 
-NO_PREVALENCE = "the training prevalence of the labels is not known"
+NO_PREVALENCE: Final = "the training prevalence of the labels is not known"
 
 
 def overall_blocks(

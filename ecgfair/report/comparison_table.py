@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ecgfair.metrics.fairness_report import COMMON_RARE_GAP, GAP, OVERALL, SUMMARIES, VALUE
+from ecgfair.metrics.overall import NO_PREVALENCE
 from ecgfair.metrics.paired import GAP_REDUCTION
 from ecgfair.metrics.statistics import AUROC
 
@@ -40,6 +41,8 @@ def render_comparison(comparison: pd.DataFrame, title: str = "") -> Table:
 def _add_overall(table: Table, lines: list[dict[str, object]]) -> None:
     names = {COMMON_RARE_GAP: "  common-rare gap", GAP_REDUCTION: "  gap reduction"}
     for line in lines:
+        if line["reason"] == NO_PREVALENCE:  # there is no long tail to show
+            continue
         aggregate, label = str(line["aggregate"]), str(line["label"])
         name = names.get(aggregate, "all records" if label == SUMMARIES[0] else f"  {label}")
         sides = ["", ""] if aggregate == GAP_REDUCTION else [_number(line[side]) for side in ("first", "second")]

@@ -23,6 +23,7 @@ from ecgfair.metrics.fairness_report import (
     Row,
 )
 from ecgfair.metrics.long_tail import BANDS
+from ecgfair.metrics.overall import NO_PREVALENCE
 from ecgfair.metrics.statistics import AUROC
 
 PLAIN_WIDTH = 110
@@ -72,7 +73,7 @@ def render_tests(tests: pd.DataFrame) -> Table:
     for name in ("Gap", "Chance", "95 %", "p", "Groups"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("Lowest < highest", "Labels beyond chance"):
-        table.add_column(name, min_width=20)
+        table.add_column(name, min_width=18)
     for (attribute, statistic), rows in tests.groupby(["attribute", "statistic"], sort=False):
         macro = rows[rows["label"] == MACRO].iloc[0]
         labels = rows[(rows["label"] != MACRO) & rows["p"].notna()]
@@ -93,11 +94,13 @@ def _table(title: str) -> Table:
 def _add_overall(table: Table, report: FairnessReport) -> None:
     everyone = next(report.select(OVERALL, AUROC))
     table.add_row("all records", *_level(everyone), "", Text(everyone.reason))
+    gap = next(report.select(OVERALL, AUROC, COMMON_RARE_GAP))
+    if gap.reason == NO_PREVALENCE:  # there is no long tail to show
+        return
     for band in BANDS:
         row = next(report.select(OVERALL, AUROC, label=band))
         _, labels, value = _level(row)
         table.add_row(f"  {band}", "", labels, value, "", Text(row.reason))
-    gap = next(report.select(OVERALL, AUROC, COMMON_RARE_GAP))
     table.add_row("  common-rare gap", "", "", "", Text(_signed(gap)), Text(gap.reason or "head minus tail"))
 
 

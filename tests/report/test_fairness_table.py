@@ -7,8 +7,9 @@ from rich.console import Console
 
 from ecgfair.groups import group_by_age, group_by_sex
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
+from ecgfair.metrics.gap_tests import gap_tests
 from ecgfair.metrics.predictions import Predictions
-from ecgfair.report.fairness_table import PLAIN_WIDTH, console, render
+from ecgfair.report.fairness_table import PLAIN_WIDTH, console, render, render_tests
 
 
 def report(records=300, config=None):
@@ -88,3 +89,34 @@ def test_what_is_undefined_says_why_and_shows_no_number():
 def test_output_to_a_file_has_the_same_width_whatever_the_terminal(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     assert console().width == PLAIN_WIDTH
+
+
+def test_without_training_prevalences_there_is_no_long_tail_to_show():
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(50, 2, generator=generator)
+    found = evaluate(Predictions(probabilities, (probabilities > 0.5).float(), ["a", "b"]))
+    text = printed(found)
+    assert "all records" in text
+    for word in ("head", "tail", "prevalence"):
+        assert word not in text
+
+
+def test_the_largest_gaps_stand_beside_what_chance_makes_of_them():
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(400, 3, generator=generator) < 0.4).float()
+    sex = torch.arange(400) % 2
+    noise = torch.randn(400, 3, generator=generator) * (0.2 + 3 * sex[:, None])  # women are served far worse
+    table = Predictions(torch.sigmoid(targets + noise), targets, ["a", "b", "c"], [group_by_sex(sex)])
+    tests = gap_tests(table, FairnessConfig(), 100)
+    stream = io.StringIO()
+    Console(file=stream, width=PLAIN_WIDTH).print(render_tests(tests))
+    line = line_of(stream.getvalue(), "sex")
+    macro = tests[tests["label"] == "macro"].iloc[0]
+    assert line.split()[:7] == [
+        "sex",
+        "auroc",
+        *(f"{macro[name]:.3f}" for name in ("gap", "expected", "upper", "p")),
+        "2",
+    ]
+    assert "female < male" in line
+    assert "3 of 3 (a, b, c)" in line

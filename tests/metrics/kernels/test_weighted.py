@@ -23,9 +23,7 @@ def test_sums_of_groups_are_those_of_their_records(generator):
 
 @pytest.mark.parametrize("weightings", [1, 6])
 def test_sums_of_bags_are_those_of_the_records_in_them(generator, weightings):
-    bags = torch.stack(
-        [torch.randint(0, 4, (20,), generator=generator), torch.randint(4, 7, (20,), generator=generator)], 1
-    )
+    bags = torch.stack([torch.randint(low, high, (20,), generator=generator) for low, high in ((0, 4), (4, 7))], 1)
     weights = torch.rand(20, weightings, dtype=torch.float64, generator=generator)
     expected = np.zeros((8, weightings))
     for label in range(2):
