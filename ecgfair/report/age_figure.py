@@ -29,7 +29,8 @@ def draw_age_profile(profile: pd.DataFrame) -> Figure:
     mean = drawn[drawn["label"] == MACRO]
     count = int(mean["labels"].max()) if len(mean) else 0
     axes.fill_between(mean["middle"], mean["low"], mean["high"], color="black", alpha=0.12, linewidth=0)
-    axes.plot(mean["middle"], mean["value"], color="black", linewidth=2, label=f"mean of {count} labels,\n95 % interval")
+    label = f"mean of {count} label{'s' * (count != 1)},\n95 % interval"
+    axes.plot(mean["middle"], mean["value"], color="black", linewidth=2, label=label)
     width = profile["to_age"].iloc[0] - profile["from_age"].iloc[0]
     axes.set_xlabel(f"Age in years, middle of a window of {width:g} years")
     axes.set_ylabel("AUROC")

@@ -23,7 +23,7 @@ def test_it_shows_the_mean_and_the_most_common_labels_alone():
     names = [f"label{number}" for number in range(SHOWN + 3)]
     shown = legend(draw_age_profile(profile(names)))
     assert shown[:-1] == names[::-1][:SHOWN]
-    assert shown[-1] == "mean of 1 labels,\n95 % interval"
+    assert shown[-1] == "mean of 1 label,\n95 % interval"
 
 
 def test_the_middle_of_a_window_is_where_its_value_stands():
