@@ -1,1 +1,1 @@
-"""Measurements on arrays: AUROC, groups, the long tail and fairness. They know neither Lightning nor files."""
+"""Measurements on arrays: AUROC, calibration, thresholds, groups, the long tail. They know neither Lightning nor files."""
