@@ -1,1 +1,1 @@
-"""Measurements on arrays: AUROC, calibration, thresholds, groups, the long tail. They know neither Lightning nor files."""
+"""Measurements on arrays: AUROC, calibration, thresholds, the long tail, chance. They know no Lightning and no files."""
