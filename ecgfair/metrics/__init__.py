@@ -1,1 +1,1 @@
-"""Measurements on arrays: AUROC, calibration, thresholds, the long tail, chance. They know no Lightning and no files."""
+"""Measurements on arrays: AUROC, calibration, thresholds, long tail, chance. They know neither Lightning nor files."""
