@@ -173,8 +173,8 @@ class StoresDataModule(LightningDataModule):
             positives[:, column] = np.bincount(codes, drawn * of_label, minlength=groups)
         return torch.from_numpy(np.bincount(codes, drawn, minlength=groups)), torch.from_numpy(positives)
 
-    def records(self, index: NDArray[np.int64]) -> pd.DataFrame:
-        """Return ids, fold and demographics of the records at these positions, a row each in the same order."""
+    def records(self, index: NDArray[np.int64], columns: Sequence[str] = ()) -> pd.DataFrame:
+        """Return ids, fold, demographics and further columns of the records at these positions, in the same order."""
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader[EcgBatch]:

@@ -187,11 +187,14 @@ class GroupComparison:
             return self._no_worst(cells, self._no_reference)
         # Which groups and labels these are must not depend on the scores, or epochs and models could not be compared.
         compared, shared = compared_groups(self._supported & self._known[:, None])
-        shared = shared & cells.defined[compared].all(0)
-        if not bool(compared.any()) or not bool(shared.any()):
-            needed = f"no two known groups share a label with support of {self.needed} positives and negatives"
-            undefined = next(iter(sorted({reason for row in cells.reasons for reason in row if reason})), "")
-            return self._no_worst(cells, needed if not bool(compared.any()) else undefined)
+        if not bool(compared.any()):
+            needed = f"{self.needed} positives and negatives"
+            return self._no_worst(cells, f"no two known groups share a label with support of {needed}")
+        undefined = compared[:, None] & shared & ~cells.defined
+        shared = shared & ~undefined.any(0)
+        if not bool(shared.any()):
+            group, label = undefined.nonzero()[0].tolist()
+            return self._no_worst(cells, cells.reasons[group][label])
 
         means = dict(zip(compared.nonzero()[:, 0].tolist(), _means(cells, compared, shared), strict=True))
         lowest, highest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)

@@ -220,6 +220,18 @@ def test_fewer_than_two_comparable_groups_leave_the_scalars_undefined_with_a_rea
         assert found.reason.startswith(reason)
 
 
+def test_rates_without_thresholds_are_told_so_even_where_some_groups_lack_support():
+    probabilities, targets, age, sex = random_records()
+    targets[sex == UNKNOWN_SEX] = 0
+    targets[age < 40, 0] = 0
+    report = measured(probabilities, targets, age, sex)
+    for attribute in ("sex", "age"):
+        for statistic in ("tpr", "fpr"):
+            found = row(report, attribute, "spread", statistic=statistic)
+            assert math.isnan(found.value)
+            assert found.reason == "no thresholds, which validation records choose"
+
+
 def test_the_keys_are_the_same_whichever_groups_and_labels_are_defined():
     everything = random_records()
     men_only = (*everything[:3], torch.zeros_like(everything[3]))

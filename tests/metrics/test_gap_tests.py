@@ -52,6 +52,19 @@ def test_the_gap_and_its_groups_are_those_of_the_report(predictions, table):
         assert by_group.loc[row.attribute, row.highest, row.label] == pytest.approx(highest.loc[at, row.statistic])
 
 
+@pytest.mark.parametrize("statistic", ["auroc", "tpr", "fpr"])
+def test_the_gap_of_the_mean_is_the_spread_that_is_logged(statistic):
+    # Group c lacks support in most labels, and one label has no threshold: neither may set the two apart.
+    predictions = random_predictions(operating_points=points_at(0.5, math.nan, 0.5, 0.5))
+    predictions.targets[predictions.groupings[0].codes == GROUPS.index("c"), 1:] = 0
+    tested = line(gap_tests(predictions, CONFIG, FEW), statistic=statistic, label="macro")
+    (spread,) = evaluate(predictions, CONFIG).select("site", statistic, "spread")
+    assert tested["gap"] == pytest.approx(abs(spread.value))
+    assert {tested["lowest"], tested["highest"]} == {spread.group, spread.reference}
+    assert tested["groups"] == 2
+    assert spread.reason == "without c: too few labels with support"
+
+
 def test_p_values_are_adjusted_over_the_labels_of_an_attribute_and_statistic(table):
     for _, family in table[table["label"] != "macro"].groupby(["attribute", "statistic"]):
         p = family["p"].to_numpy()
