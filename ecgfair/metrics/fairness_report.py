@@ -86,11 +86,6 @@ class Row(NamedTuple):
     reference: str = ""
     reason: str = ""
 
-    @property
-    def key(self) -> tuple[str, str, str, str, str]:
-        """What tells a row from the others of a report, but for the group of an extreme."""
-        return self[:5]
-
 
 COLUMNS: Final = Row._fields
 """Columns of a report's table, in order."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.metrics.kernels.auroc import RankedScores, check_scores
-from ecgfair.metrics.kernels.checks import check_groups
+from ecgfair.metrics.kernels.auroc import RankedScores
+from ecgfair.metrics.kernels.checks import check_groups, check_scores
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ecgfair.metrics.kernels.checks import refuse
+from ecgfair.metrics.kernels.checks import check_codes, check_scores, check_shapes, check_weights, refuse
 from ecgfair.metrics.kernels.sorting import Bags, Cells, SortedLabels
 
 CHUNK_ELEMENTS: Final = 2**24
@@ -73,8 +73,8 @@ def auroc(
     """
     if weights is None:
         weights = torch.ones(1, *scores.shape[:1], device=scores.device)
-    _check_shapes(scores, targets)
-    _check_weights(weights, len(scores))
+    check_shapes(scores, targets, "scores")
+    check_weights(len(scores), weights)
     one_group = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
     ranked = RankedScores.of(scores, targets, one_group, 1, probabilities=probabilities)
     table = ranked.measure(weights, chunk_elements=chunk_elements)
@@ -171,9 +171,12 @@ class RankedScores:
         Raises:
             ValueError: See ``of``.
         """
-        check_scores(scores, targets, probabilities=probabilities)
+        check_scores(scores, targets)
+        if probabilities:
+            outside = (scores < 0) | (scores > 1)
+            refuse((outside, "scores lie outside [0, 1]", "probabilities; apply the sigmoid to logits"))
         for codes, groups in groupings:
-            _check_codes(codes, groups, len(scores))
+            check_codes(len(scores), codes, groups)
         labels = max(1, SORTED_AT_ONCE // max(1, len(scores)))
         cells: list[list[Cells]] = [[Cells.none(scores.device)] for _ in groupings]
         for start in range(0, scores.shape[1], labels):
@@ -240,7 +243,7 @@ class RankedScores:
         Raises:
             ValueError: The shape does not fit, or a weight is negative or infinite.
         """
-        _check_weights(weights, self.records)
+        check_weights(self.records, weights)
         rows = int(self.lengths.sum())
         columns = max(1, chunk_elements // max(1, self.records + 5 * rows))
         if weights.device.type == "cpu":
@@ -282,51 +285,3 @@ class RankedScores:
             positives,
             negatives,
         )
-
-
-def check_scores(scores: Tensor, targets: Tensor, *, probabilities: bool = False) -> None:
-    """Refuse inputs for which a rank would be a number without a meaning.
-
-    Args:
-        scores: (N, C), any real numbers.
-        targets: (N, C), 0 or 1, of any type.
-        probabilities: Also require the scores to lie in [0, 1].
-
-    Raises:
-        ValueError: Shapes do not fit, a score is NaN, a target is neither 0 nor 1.
-    """
-    _check_shapes(scores, targets)
-    refuse((scores.isnan(), "scores are NaN", "real numbers; look for the records the model fails on"))
-    refuse(((targets != 0) & (targets != 1), "targets are neither 0 nor 1", "0 or 1; leave uncertain records out"))
-    if probabilities:
-        outside = (scores < 0) | (scores > 1)
-        refuse((outside, "scores lie outside [0, 1]", "probabilities; apply the sigmoid to logits"))
-
-
-def _check_codes(codes: Tensor, groups: int, records: int) -> None:
-    """Refuse codes that are not a group for each record."""
-    if codes.shape != (records,) or codes.is_floating_point() or codes.dtype == torch.bool:
-        raise ValueError(
-            f"codes have the shape {tuple(codes.shape)} and the type {codes.dtype}: expected one whole number for each "
-            f"of {records} records."
-        )
-    refuse(((codes < 0) | (codes >= groups), "codes are no group", f"0 to {groups - 1}, a position among the groups"))
-
-
-def _check_shapes(scores: Tensor, targets: Tensor) -> None:
-    """Refuse scores and targets that are not of the same records and labels."""
-    if scores.ndim != 2 or targets.shape != scores.shape:
-        raise ValueError(
-            f"scores have the shape {tuple(scores.shape)} and targets {tuple(targets.shape)}: expected both to be "
-            "(records, labels)."
-        )
-
-
-def _check_weights(weights: Tensor, records: int) -> None:
-    """Refuse weights that are not a number from 0 for each record."""
-    if weights.ndim != 2 or weights.shape[1] != records:
-        raise ValueError(
-            f"weights have the shape {tuple(weights.shape)}: expected (groups, {records}), one column a record."
-        )
-    bad = ~((weights >= 0) & (weights < torch.inf))
-    refuse((bad, "weights are negative or not finite", "numbers from 0 upwards"))

@@ -136,8 +136,8 @@ def test_a_problem_without_records_labels_or_groups_has_a_table_of_that_shape():
     [
         ({"scores": torch.zeros(3)}, r"scores have the shape \(3,\)"),
         ({"targets": torch.zeros(3, 1)}, r"targets \(3, 1\): expected both to be \(records, labels\)"),
-        ({"weights": torch.ones(3)}, r"weights have the shape \(3,\): expected \(groups, 3\)"),
-        ({"weights": torch.ones(1, 4)}, r"expected \(groups, 3\)"),
+        ({"weights": torch.ones(3)}, r"weights have the shape \(3,\): expected \(weightings, 3\)"),
+        ({"weights": torch.ones(1, 4)}, r"expected \(weightings, 3\)"),
         ({"scores": torch.tensor([[0.0, torch.nan]] * 3)}, "3 of 6 scores are NaN"),
         ({"targets": torch.full((3, 2), 0.5)}, "6 of 6 targets are neither 0 nor 1"),
         ({"targets": torch.full((3, 2), torch.nan)}, "targets are neither 0 nor 1"),
@@ -304,8 +304,8 @@ def test_groups_without_records_labels_or_resamples_have_a_table_of_that_shape(r
     [
         (torch.tensor([0, 1, 2]), r"1 of 3 codes are no group: expected 0 to 1"),
         (torch.tensor([0, -1, -1]), r"2 of 3 codes are no group"),
-        (torch.tensor([0, 1]), r"codes have the shape \(2,\).*expected one whole number for each of 3 records"),
-        (torch.tensor([0.0, 1.0, 1.0]), r"type torch.float32: expected one whole number"),
+        (torch.tensor([0, 1]), r"codes have the shape \(2,\).*expected \(3,\), one whole number a record"),
+        (torch.tensor([0.0, 1.0, 1.0]), r"type torch.float32: expected \(3,\), one whole number a record"),
     ],
 )
 def test_codes_that_are_no_groups_are_refused(codes, message):
@@ -315,7 +315,7 @@ def test_codes_that_are_no_groups_are_refused(codes, message):
 
 def test_weights_of_other_records_are_refused():
     table = RankedScores.of(torch.zeros(3, 2), torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), 1)
-    with pytest.raises(ValueError, match=r"weights have the shape \(1, 4\): expected \(groups, 3\)"):
+    with pytest.raises(ValueError, match=r"weights have the shape \(1, 4\): expected \(weightings, 3\)"):
         table.measure(torch.ones(1, 4))
     with pytest.raises(ValueError, match="1 of 3 weights are negative or not finite"):
         table.auroc(torch.tensor([[1.0, torch.nan, 0.0]]))
