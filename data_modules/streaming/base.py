@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from data_modules.stores.store import RecordStore
 from data_modules.streaming.balancing import Sampling, demographic_groups
 from data_modules.streaming.datasets import StoreDataset, StoreRecords, finish
+from data_modules.streaming.only_label import find_label, fingerprint, only_label
 from data_modules.streaming.sampling import UnpaddedDistributedSampler
 from data_modules.streaming.splits import check_folds, record_folds
 from data_modules.streaming.training_sampler import TrainingLoader, TrainingSampler
@@ -46,11 +47,14 @@ class StoresDataModule(LightningDataModule):
         max_beats: R peaks kept a record.
         seed: Of the shuffling.
         sampling: How training records are drawn; each once an epoch if None.
+        train_only: Train on the records alone whose only positive label is this one, such as ``NORM``. All that is
+            said of the training records (prevalence, statistics, groups, sampling, fingerprint) is then said of
+            these; validation, test and prediction are as without. If None, on all records of the training folds.
 
     Raises:
         StoreError: A store is missing or damaged.
         SplitError: Two parts share a fold.
-        ConfigurationError: A setting can't work.
+        ConfigurationError: A setting can't work; or, once records are asked for, a store has none to train on.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class StoresDataModule(LightningDataModule):
         max_beats: int = 40,
         seed: int = 0,
         sampling: Sampling | None = None,
+        train_only: str | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -88,6 +93,8 @@ class StoresDataModule(LightningDataModule):
         self.max_beats = max_beats
         self.seed = seed
         self.sampling = sampling or Sampling()
+        self.train_only = train_only
+        self._only = None if train_only is None else find_label(train_only, label_names)
         self._labels = list(labels)
         self._sampler: TrainingSampler | None = None
         self._stopped: dict[str, Any] = {}
@@ -112,16 +119,18 @@ class StoresDataModule(LightningDataModule):
 
         Raises:
             SplitError: A part has no record of a store, or a patient is in two parts.
+            ConfigurationError: No training record of a store has ``train_only`` as its only positive label.
         """
         fold = np.concatenate(self.record_folds)
         split = {part: np.flatnonzero(np.isin(fold, numbers)) for part, numbers in self.folds.items()}
+        split["train"] = np.flatnonzero(np.concatenate(self._in_training))
         split["predict"] = np.flatnonzero(~np.isin(fold, self.folds["test"]))
         return split
 
     @cached_property
     def label_prevalence(self) -> list[float]:
         """Share of the training records positive, a label."""
-        trained = self._in_training()
+        trained = self._in_training
         positives = sum(
             labels[own].sum(axis=0, dtype=np.int64) for labels, own in zip(self._labels, trained, strict=True)
         )
@@ -141,9 +150,10 @@ class StoresDataModule(LightningDataModule):
 
     @property
     def training_data(self) -> str:
-        """Fingerprint of the training data: the stores' and the folds trained on."""
+        """Fingerprint of the training data: the stores', the folds trained on, and the records of ``train_only``."""
         folds = ",".join(map(str, sorted(self.folds["train"])))
-        return f"{'+'.join(store.fingerprint for store in self.stores)}:folds {folds}"
+        only = "" if self.train_only is None else f":only {self.train_only}, {fingerprint(self._in_training)}"
+        return f"{'+'.join(store.fingerprint for store in self.stores)}:folds {folds}{only}"
 
     def group_counts(
         self, attribute: str, age_edges: Sequence[int], *, as_drawn: bool = False
@@ -176,6 +186,19 @@ class StoresDataModule(LightningDataModule):
     def records(self, index: NDArray[np.int64], columns: Sequence[str] = ()) -> pd.DataFrame:
         """Return ids, fold, demographics and further columns of the records at these positions, in the same order."""
         raise NotImplementedError
+
+    def training_sample(self, records: int) -> Iterator[EcgBatch]:
+        """Yield batches of training records, each record once and as it is evaluated, on the CPU.
+
+        Args:
+            records: How many, at most: evenly spread over the training records in the order of the store.
+        """
+        positions = self.split["train"]
+        chosen = np.unique(np.linspace(0, len(positions) - 1, min(records, len(positions))).round().astype(np.int64))
+        dataset = self._dataset("train")
+        for start in range(0, len(chosen), self.batch_size):
+            batch = dataset.__getitems__(chosen[start : start + self.batch_size].tolist())
+            yield finish(batch, self.preprocessing)
 
     def train_dataloader(self) -> DataLoader[EcgBatch]:
         """Return the loader of the training records, in a new order every epoch, see ``TrainingSampler``."""
@@ -271,13 +294,27 @@ class StoresDataModule(LightningDataModule):
             first += len(rows)
         return shards
 
+    @cached_property
     def _in_training(self) -> list[NDArray[np.bool_]]:
-        """Return which records are trained on, a mask a store."""
-        return [np.isin(fold, self.folds["train"]) for fold in self.record_folds]
+        """Which records are trained on, a mask a store."""
+        trained = [np.isin(fold, self.folds["train"]) for fold in self.record_folds]
+        if self._only is None:
+            return trained
+        for store, labels, mask in zip(self.stores, self._labels, trained, strict=True):
+            before = int(mask.sum())
+            mask &= only_label(labels, self._only)
+            # A store may have no record at all in the training folds, if none are asked for.
+            if before and not mask.any():
+                raise ConfigurationError(
+                    f"None of the {before} records of {store.location} in the folds {self.folds['train']} has "
+                    f"{self.train_only!r} as its only positive label: expected some to train on. Choose another label "
+                    "or label set, or leave data.train_only out."
+                )
+        return trained
 
     def _of_training(self, columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Return the rows of the training records, of columns that are given a store each."""
-        return np.concatenate([column[own] for column, own in zip(columns, self._in_training(), strict=True)])
+        return np.concatenate([column[own] for column, own in zip(columns, self._in_training, strict=True)])
 
     @cached_property
     def _records(self) -> list[StoreRecords]:

@@ -66,7 +66,7 @@ class MixtureDataModule(StoresDataModule):
 
     @property
     def training_data(self) -> str:
-        """Fingerprint of the training data: the stores' in order, the folds trained on, and the weights."""
+        """Fingerprint of the training data: see ``StoresDataModule``, the stores in order, and the weights."""
         weights = "" if self.weights is None else f":weights {','.join(map(str, self.weights))}"
         return super().training_data + weights
 
@@ -101,7 +101,7 @@ class MixtureDataModule(StoresDataModule):
         balanced = super()._training_weights()
         if self.weights is None:
             return balanced
-        sizes = [int(own.sum()) for own in self._in_training()]
+        sizes = [int(own.sum()) for own in self._in_training]
         each = np.ones(sum(sizes)) if balanced is None else balanced
         parts = np.split(each, np.cumsum(sizes)[:-1])
         return np.concatenate([part * (share / part.sum()) for part, share in zip(parts, self.weights, strict=True)])

@@ -12,7 +12,14 @@ from typing_extensions import override
 class EpochLine(Callback):
     """Prints epoch, seconds, losses and, where they are measured, macro AUROCs."""
 
-    KEYS = ("train/loss", "val/loss", "val/auroc/macro", "val/auroc/tail", "val/fair/sex/worst_auroc")
+    KEYS = (
+        "train/loss",
+        "val/loss",
+        "val/auroc/macro",
+        "val/auroc/tail",
+        "val/fair/sex/worst_auroc",
+        "val/anomaly/auroc",
+    )
 
     def __init__(self) -> None:
         self._started = 0.0

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ecgfair.callbacks.fairness_record import Evaluation, FairnessRecord, run_folder
-from ecgfair.callbacks.gather import all_records
+from ecgfair.callbacks.gather import all_records, refuse_skipped_ranks
 from ecgfair.callbacks.history import Moment, Stage
 from ecgfair.callbacks.measured import (
     DEFAULT_ATTRIBUTES,
@@ -121,13 +121,7 @@ class Fairness(Callback):
             self.operating_points = None
         # Lightning advises to average over ranks what is logged; every rank has the value of all records already.
         warnings.filterwarnings("ignore", r"It is recommended to use `self\.log\('(val|test)/(auroc|fair)/")
-        flag = "allow_zero_length_dataloader_with_multiple_devices"
-        owners = (pl_module, getattr(trainer, "datamodule", None))
-        if trainer.world_size > 1 and any(getattr(owner, flag, False) for owner in owners):
-            raise ConfigurationError(
-                f"{flag} is set: Lightning then skips the evaluation on a rank without records, and the other ranks "
-                "wait for its part. Unset it, and give every rank a record or a loader without a length."
-            )
+        refuse_skipped_ranks(trainer, pl_module)
 
     @override
     def state_dict(self) -> dict[str, Any]:

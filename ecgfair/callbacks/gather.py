@@ -82,3 +82,18 @@ def unique_by_index(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 "the store, the same only for the same record."
             )
     return {name: column[~repeated] for name, column in table.items()}
+
+
+def refuse_skipped_ranks(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Refuse the one set-up in which ranks would wait for each other forever.
+
+    Raises:
+        ConfigurationError: Lightning was told to skip the evaluation on a rank without records.
+    """
+    flag = "allow_zero_length_dataloader_with_multiple_devices"
+    owners = (pl_module, getattr(trainer, "datamodule", None))
+    if trainer.world_size > 1 and any(getattr(owner, flag, False) for owner in owners):
+        raise ConfigurationError(
+            f"{flag} is set: Lightning then skips the evaluation on a rank without records, and the other ranks "
+            "wait for its part. Unset it, and give every rank a record or a loader without a length."
+        )

@@ -1,23 +1,29 @@
-"""The prediction table: one row a record, all that an audit needs of a model, ours or any other."""
+"""The prediction table: one row a record, all that an audit needs of a model, ours or any other.
+
+A module that tells labels gives probabilities, one that scores anomalies gives scores, one that does both gives both.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from ecgfair.callbacks.anomaly import AnomalyDetection
+from ecgfair.callbacks.anomaly_records import AnomalyScorer, data_labels, no_scored_records, scored_records
 from ecgfair.callbacks.fairness import Fairness
-from ecgfair.callbacks.gather import all_records
+from ecgfair.callbacks.gather import all_records, gather_rows, unique_by_index
 from ecgfair.callbacks.measured import records_table
 from ecgfair.callbacks.outputs import label_description, step_records
 from ecgfair.errors import ConfigurationError
 from ecgfair.metrics.kernels.operating_points import OperatingPoints
-from ecgfair.report.prediction_table import Metadata, write_predictions
+from ecgfair.report.prediction_table import ANOMALY_PERCENTILE, ANOMALY_SCORE, Metadata, write_predictions
 
 FILE_NAME: Final = "predictions.parquet"
 
@@ -30,6 +36,11 @@ class PredictionTable(Callback):
     the store, at any number of processes. The labels' training prevalences and the thresholds that ``Fairness`` chose
     on validation records go into the file's metadata, so that ``audit`` needs this file alone.
 
+    A module with ``anomaly_scores`` adds ``anomaly_score``, and ``anomaly_percentile`` (stranger than this share of
+    normals) where ``AnomalyDetection`` calibrated on validation records. One that has no ``label_names`` of its own, as
+    in stage 1, has no probabilities: the targets are then those of the data, and no prevalence is written, because the
+    module has not learnt from labels.
+
     Args:
         columns: Further columns of the store's table of records, such as those of a device or a site to group by.
     """
@@ -37,14 +48,15 @@ class PredictionTable(Callback):
     def __init__(self, columns: tuple[str, ...] = ()) -> None:
         self.columns = tuple(columns)
         self._batches: list[dict[str, Tensor]] = []
+        self._scored: list[dict[str, Tensor]] = []
 
     @override
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._batches = []
+        self._batches, self._scored = [], []
 
     @override
     def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._batches = []
+        self._batches, self._scored = [], []
 
     @override
     def on_test_batch_end(
@@ -56,7 +68,7 @@ class PredictionTable(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._batches.append(step_records("test_step", pl_module, outputs, batch, dataloader_idx))
+        self._keep("test_step", trainer, pl_module, outputs, batch, dataloader_idx)
 
     @override
     def on_predict_batch_end(
@@ -68,7 +80,7 @@ class PredictionTable(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._batches.append(step_records("predict_step", pl_module, outputs, batch, dataloader_idx))
+        self._keep("predict_step", trainer, pl_module, outputs, batch, dataloader_idx)
 
     @override
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,25 +90,61 @@ class PredictionTable(Callback):
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, pl_module)
 
+    def _keep(
+        self, step: str, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int
+    ) -> None:
+        if isinstance(pl_module, AnomalyScorer):
+            labels = len(data_labels(trainer, pl_module))
+            self._scored.append(scored_records(pl_module, outputs, batch, labels, dataloader_idx))
+        if _tells_labels(pl_module):
+            self._batches.append(step_records(step, pl_module, outputs, batch, dataloader_idx))
+
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        records = all_records(self._batches, trainer, pl_module)
-        self._batches = []
+        records = all_records(self._batches, trainer, pl_module) if _tells_labels(pl_module) else None
+        scored = self._all_scored(trainer, pl_module) if isinstance(pl_module, AnomalyScorer) else None
+        self._batches, self._scored = [], []
         folder = Path(trainer.log_dir or trainer.default_root_dir)
-        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
+        rows = scored if records is None else records
+        if rows is None or not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
-        table = records_table(records, trainer, self.columns)
+        table = records_table(rows, trainer, self.columns)
         if table is None:
             source = getattr(trainer, "datamodule", None)
             raise ConfigurationError(
                 f"PredictionTable asks the data module for the ids of its records; {type(source).__name__} has no "
                 "records(index, columns). Expected a data module of ecgfair."
             )
-        names, prevalence = label_description(pl_module)
-        metadata = Metadata(
-            dict(zip(names, prevalence, strict=True)), _operating_points(trainer), model_fingerprint(pl_module)
-        )
-        answers = records["probabilities"], records["targets"]
-        write_predictions(folder / FILE_NAME, table, *answers, names, metadata)
+        if scored is not None:
+            table = _with_scores(table, scored, trainer)
+        fingerprint = model_fingerprint(pl_module)
+        if records is None:
+            names, metadata = data_labels(trainer, pl_module), Metadata(model_fingerprint=fingerprint)
+        else:
+            names, prevalence = label_description(pl_module)
+            metadata = Metadata(dict(zip(names, prevalence, strict=True)), _operating_points(trainer), fingerprint)
+        probabilities = None if records is None else records["probabilities"]
+        write_predictions(folder / FILE_NAME, table, probabilities, rows["targets"], names, metadata)
+
+    def _all_scored(self, trainer: Trainer, pl_module: AnomalyScorer) -> dict[str, Tensor]:
+        """Put the scored records of all ranks together; every rank has to call this."""
+        labels = len(data_labels(trainer, cast("LightningModule", pl_module)))
+        own = [no_scored_records(labels, len(pl_module.anomaly_parts)), *self._scored]
+        return unique_by_index(gather_rows({name: torch.cat([part[name] for part in own]) for name in own[0]}, trainer))
+
+
+def _tells_labels(pl_module: LightningModule) -> bool:
+    """Whether to expect probabilities; a module that does neither is told by ``step_records`` what it lacks."""
+    return hasattr(pl_module, "label_names") or not isinstance(pl_module, AnomalyScorer)
+
+
+def _with_scores(table: pd.DataFrame, scored: dict[str, Tensor], trainer: Trainer) -> pd.DataFrame:
+    """Add the columns of the anomaly scores of the same records in the same order."""
+    columns = {ANOMALY_SCORE: scored["score"].numpy()}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in the trainer's constructor
+        if isinstance(callback, AnomalyDetection) and callback.calibration is not None:
+            shares = callback.calibration.percentile(scored["score"], scored["age"], scored["sex"])
+            columns[ANOMALY_PERCENTILE] = shares.numpy()
+    return table.assign(**columns)
 
 
 def _operating_points(trainer: Trainer) -> OperatingPoints | None:

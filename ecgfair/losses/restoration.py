@@ -30,7 +30,8 @@ def uncertain_restoration_loss(restored: Tensor, log_variance: Tensor, target: T
         restored: (B, leads, time) millivolts.
         log_variance: (B, leads, time) v, the logarithm of the expected squared error; one value a lead and sample.
         target: (B, leads, time) millivolts.
-        mask: (B, leads, time) bool, True where hidden. What was visible is not counted.
+        mask: (B, leads, time) bool, True where hidden. What was visible is not counted; the published form, which
+            counts every sample, is a mask that is True everywhere.
 
     Returns:
         Scalar; 0 where nothing is hidden.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ecgfair.ecg import ATTRIBUTES
 from ecgfair.models.blocks import MeanMaxPooling
-from ecgfair.models.encoder import ResidualEncoder
+from ecgfair.models.encoder import Encoder
 
 
 class Diagnosis(NamedTuple):
@@ -36,9 +36,7 @@ class DiagnosisNetwork(nn.Module):
         attributes: Whether there is a head for attributes.
     """
 
-    def __init__(
-        self, encoder: ResidualEncoder, prevalence: Sequence[float], dropout: float, *, attributes: bool
-    ) -> None:
+    def __init__(self, encoder: Encoder, prevalence: Sequence[float], dropout: float, *, attributes: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.pool = nn.Sequential(MeanMaxPooling(), nn.Dropout(dropout))

@@ -5,34 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.models.blocks import ResidualBranch
+from ecgfair.models.decoders import Decoder
+from ecgfair.models.encoder_base import Encoder, Latents, PartSettings, RestorationParts
+from ecgfair.models.fusion import ScaleFusion
+from ecgfair.models.mcf import McfEncoder
 from ecgfair.signals.trend import trend
 
-
-class Latents(NamedTuple):
-    """What an encoder makes of a signal; both have the same number of tokens ``T`` over time."""
-
-    signal: Tensor
-    """(B, D, T) latent of the global signal."""
-    trend: Tensor
-    """(B, E, T) latent of its trend."""
-
-    def features(self) -> Tensor:
-        """Return both beside each other, (B, D + E, T): what a head reads."""
-        return torch.cat([self.signal, self.trend], dim=1)
+__all__ = ["ENCODERS", "Encoder", "EncoderSpec", "Latents", "McfEncoder", "ResidualEncoder"]
 
 
-class ResidualEncoder(nn.Module):
+class ResidualEncoder(Encoder):
     """The default encoder: one residual branch over the signal and a narrower one over its trend.
-
-    The trend is computed here, from the signal as given. So a masked signal has a masked trend, and no caller can
-    leak through the trend what the mask hides.
 
     Args:
         leads: Number of leads.
@@ -68,19 +57,33 @@ class ResidualEncoder(nn.Module):
         self.signal_channels = self.signal_branch.channels
         self.channels = self.signal_branch.channels + self.trend_branch.channels
 
-    def forward(self, signal: Tensor) -> Latents:
-        """Encode a signal of any length.
+    def token_count(self, length: int) -> int:
+        """Return ``ceil(length / stride)``: a token a stride."""
+        return -(-length // self.stride)
 
-        Args:
-            signal: (B, leads, time) millivolts.
+    def forward(self, signal: Tensor, trend_of: Tensor | None = None) -> Latents:
+        """Encode (B, leads, time) millivolts of any length; see the base class."""
+        source = signal if trend_of is None else trend_of
+        return Latents(self.signal_branch(signal), self.trend_branch(trend(source, self.trend_window)))
 
-        Returns:
-            Latents of ``ceil(time / stride)`` tokens.
-        """
-        return Latents(self.signal_branch(signal), self.trend_branch(trend(signal, self.trend_window)))
+    def make_decoder(self, channels_in: int, channels_out: int, settings: PartSettings) -> Decoder:
+        """Return a light decoder."""
+        return Decoder(channels_in, channels_out, self.stride, settings.decoder_width, settings.dropout)
+
+    def make_parts(self, settings: PartSettings) -> RestorationParts:
+        """Return a residual branch for the beat, attention over any number of tokens, and light decoders."""
+        channels, width, dropout = self.signal_channels, settings.decoder_width, settings.dropout
+        local_encoder = ResidualBranch(self.leads, [*settings.local_widths, channels], dropout)
+        return RestorationParts(
+            local_encoder=local_encoder,
+            fusion=ScaleFusion(channels, settings.fusion_heads, dropout),
+            global_decoder=self.make_decoder(channels, settings.outputs, settings),
+            local_decoder=Decoder(channels, settings.outputs, local_encoder.stride, width, dropout),
+            trend_decoder=self.make_decoder(self.channels, self.leads, settings),
+        )
 
 
-ENCODERS: Final[dict[str, type[ResidualEncoder]]] = {"ResidualEncoder": ResidualEncoder}
+ENCODERS: Final[dict[str, type[Encoder]]] = {"ResidualEncoder": ResidualEncoder, "McfEncoder": McfEncoder}
 """Every class an encoder checkpoint may name. Nothing else is ever built from one."""
 
 
@@ -107,7 +110,7 @@ class EncoderSpec:
                 f"There is no encoder {self.name!r} in ecgfair.{did_you_mean(self.name, ENCODERS)}"
             )
 
-    def build(self, leads: int) -> ResidualEncoder:
+    def build(self, leads: int) -> Encoder:
         """Return such an encoder with random weights.
 
         Raises:

@@ -47,3 +47,17 @@ class ScaleFusion(nn.Module):
         tokens = self.norm_attention(tokens + seen)
         tokens = self.norm_mix(tokens + self.mix(tokens)).transpose(1, 2)
         return tokens[..., :length], tokens[..., length:]
+
+    def beats(self, global_tokens: Tensor, local_tokens: Tensor) -> Tensor:
+        """Return what ``forward`` returns of the local tokens alone, at a fraction of its cost.
+
+        Args:
+            global_tokens: (B, channels, T).
+            local_tokens: (B, channels, S) of a beat of each record.
+        """
+        local = (local_tokens + self.scale_mark[1, :, None]).transpose(1, 2)
+        tokens = torch.cat([(global_tokens + self.scale_mark[0, :, None]).transpose(1, 2), local], dim=1)
+        seen, _ = self.attention(local, tokens, tokens, need_weights=False)
+        fused = self.norm_attention(local + seen)
+        mixed: Tensor = self.norm_mix(fused + self.mix(fused)).transpose(1, 2)
+        return mixed

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ecgfair.ecg import ATTRIBUTES
-from ecgfair.models.blocks import KERNEL, MeanMaxPooling, ResidualBlock, ResidualBranch
-from ecgfair.models.encoder import ResidualEncoder
-from ecgfair.models.fusion import ScaleFusion
+from ecgfair.errors import ConfigurationError
+from ecgfair.models.blocks import MeanMaxPooling
+from ecgfair.models.encoder import Encoder, Latents
+from ecgfair.models.encoder_base import PartSettings
 
 
 class Restored(NamedTuple):
@@ -32,101 +33,205 @@ class Restoration(NamedTuple):
     from_trend: Tensor
     """(B, leads, time) millivolts: the global signal, restored with the help of its trend."""
     attributes: Tensor
-    """(B, A) standardised attributes; the logit of being female in the column of sex."""
+    """(B, A) standardised attributes; in the column of sex what its loss makes of it, by default the logit of being
+    female."""
 
 
-class Decoder(nn.Module):
-    """Tokens back to a signal: one residual block, then every token becomes its stretch of samples.
-
-    Light on purpose (as in He et al. 2022, masked autoencoders): what a decoder can't do, the encoder has to learn. The
-    published decoders mirror the encoders and cost as much.
+class AlterationHead(nn.Module):
+    """Tells whether a record was altered, and where; both from the encoder's tokens alone.
 
     Args:
-        channels_in: Channels of a token.
-        channels_out: Channels of the result.
-        stride: Samples a token.
-        width: Channels inside.
-        dropout: Probability inside the block.
+        channels: Channels of a token.
+        decoder: Maps tokens and a length to a logit a lead and sample.
+        dropout: Probability before the logit of the record.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, width: int, dropout: float) -> None:
+    def __init__(self, channels: int, decoder: nn.Module, dropout: float = 0.2) -> None:
         super().__init__()
-        self.channels_out = channels_out
-        self.stretch = nn.Sequential(
-            nn.Conv1d(channels_in, width, 1, bias=False),
-            ResidualBlock(width, width, 1, dropout),
-            nn.BatchNorm1d(width),
-            nn.SiLU(),
-            nn.Conv1d(width, channels_out * stride, 1),
-        )
-        # Stretches are drawn one by one: this smooths their seams.
-        self.smooth = nn.Conv1d(channels_out, channels_out, KERNEL, padding=KERNEL // 2)
+        self.record = nn.Sequential(MeanMaxPooling(), nn.Dropout(dropout), nn.Linear(2 * channels, 1))
+        self.decoder = decoder
 
-    def forward(self, tokens: Tensor, length: int) -> Tensor:
-        """Map (B, channels_in, T) to (B, channels_out, length); ``length`` is at most ``T * stride``."""
-        batch, _, count = tokens.shape
-        stretches = self.stretch(tokens).view(batch, self.channels_out, -1, count)
-        smoothed: Tensor = self.smooth(stretches.transpose(2, 3).flatten(2))
-        return smoothed[..., :length]
+    def forward(self, tokens: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Map (B, channels, T) to logits (B,) of the records and (B, leads, length) of their samples."""
+        return self.record(tokens).squeeze(-1), self.decoder(tokens, length)
 
 
 class RestorationNetwork(nn.Module):
     """The encoder and all that stage 1 needs around it and stage 2 does not.
 
     Three encoders with weights of their own (global, trend, local), the fusion of both scales, three decoders and the
-    attribute head, after multi-scale cross-restoration (arXiv 2308.01639). The global and the trend encoder are the
-    ``encoder`` that goes into the checkpoint.
+    attribute head, after multi-scale cross-restoration (Jiang et al. 2023, arXiv 2308.01639). The global and the trend
+    encoder are the ``encoder`` that goes into the checkpoint; the local one, the fusion and the decoders are of its
+    family. ``forward`` is what training needs; scoring calls the steps it is made of, to repeat none of them.
 
     Args:
         encoder: The encoder to train.
         local_widths: Channels of the blocks of the beat's encoder; the last one is that of the encoder's signal latent.
+            The parts around an McfEncoder have its own widths instead.
         fusion_heads: Attention heads of the fusion.
-        decoder_width: Channels inside the decoders.
-        dropout: Probability inside the local encoder, the fusion and the decoders.
+        decoder_width: Channels inside the decoders; again those around an McfEncoder have its own.
+        dropout: Probability inside the local encoder, the fusion and the decoders; around an McfEncoder in the fusion
+            alone.
+        length: Samples of the global signal. The parts around an McfEncoder need it, others work at any length.
+        window: Samples of a beat, likewise.
+        shared_log_variance: The published form: one log variance a sample, the same for all leads, kept within -1 and 1
+            by the hyperbolic tangent. Else one a lead and sample, without bounds.
+        alteration_head: Build the head of ``tell_altered``.
+
+    Raises:
+        ConfigurationError: The encoder's channels can't be shared out among the heads, or a length that its parts need
+            is missing.
     """
 
     def __init__(
         self,
-        encoder: ResidualEncoder,
+        encoder: Encoder,
         local_widths: Sequence[int] = (48, 96),
         fusion_heads: int = 2,
         decoder_width: int = 128,
         dropout: float = 0.1,
+        *,
+        length: int | None = None,
+        window: int | None = None,
+        shared_log_variance: bool = False,
+        alteration_head: bool = False,
     ) -> None:
         super().__init__()
-        leads, channels = encoder.leads, encoder.signal_channels
+        if fusion_heads < 1 or encoder.signal_channels % fusion_heads:
+            raise ConfigurationError(
+                f"fusion_heads is {fusion_heads}, the encoder's signal latent has {encoder.signal_channels} channels: "
+                "expected a number of heads that divides the channels."
+            )
         self.encoder = encoder
-        self.local_encoder = ResidualBranch(leads, [*local_widths, channels], dropout)
-        self.fusion = ScaleFusion(channels, fusion_heads, dropout)
+        self.shared_log_variance = shared_log_variance
         # Two outputs a lead: the signal and its own log variance. The published form shares one over all leads.
-        self.global_decoder = Decoder(channels, 2 * leads, encoder.stride, decoder_width, dropout)
-        self.local_decoder = Decoder(channels, 2 * leads, self.local_encoder.stride, decoder_width, dropout)
-        self.trend_decoder = Decoder(encoder.channels, leads, encoder.stride, decoder_width, dropout)
+        outputs = encoder.leads + (1 if shared_log_variance else encoder.leads)
+        settings = PartSettings(outputs, local_widths, fusion_heads, decoder_width, dropout, length, window)
+        parts = encoder.make_parts(settings)
+        self.local_encoder = parts.local_encoder
+        self.fusion = parts.fusion
+        self.global_decoder = parts.global_decoder
+        self.local_decoder = parts.local_decoder
+        self.trend_decoder = parts.trend_decoder
         self.attribute_head = nn.Sequential(
             MeanMaxPooling(),
             nn.Linear(2 * encoder.channels, encoder.channels),
             nn.SiLU(),
             nn.Linear(encoder.channels, len(ATTRIBUTES)),
         )
+        self.alteration_head: AlterationHead | None = None
+        if alteration_head:
+            decoder = encoder.make_decoder(encoder.channels, encoder.leads, settings)
+            self.alteration_head = AlterationHead(encoder.channels, decoder)
 
-    def forward(self, signal: Tensor, beat: Tensor, has_beat: Tensor) -> Restoration:
+    def forward(self, signal: Tensor, beat: Tensor, has_beat: Tensor, trend_of: Tensor | None = None) -> Restoration:
         """Restore a batch.
 
         Args:
             signal: (B, leads, time) millivolts with hidden parts set to 0.
             beat: (B, leads, window) millivolts with hidden parts set to 0.
             has_beat: (B,) bool, False where ``beat`` is empty.
+            trend_of: (B, leads, time) millivolts: what the trend is computed of, ``signal`` if None. With the unmasked
+                signal, as published, it tells what the mask hides.
 
         Returns:
             The restoration. ``beat`` of records without one means nothing.
         """
-        latents = self.encoder(signal)
-        whole, local = self.fusion(latents.signal, self.local_encoder(beat), has_beat)
-        # The trend meets the fused signal latent, as published. Attributes are read off what stage 2 will read.
-        trend_tokens = latents._replace(signal=whole).features()
+        length, window = signal.shape[-1], beat.shape[-1]
+        latents = self.encode_global(signal, trend_of)
+        whole, local = self.fuse(latents.signal, self.encode_beats(beat), has_beat)
         return Restoration(
-            whole=Restored(*self.global_decoder(whole, signal.shape[-1]).chunk(2, dim=1)),
-            beat=Restored(*self.local_decoder(local, beat.shape[-1]).chunk(2, dim=1)),
-            from_trend=self.trend_decoder(trend_tokens, signal.shape[-1]),
-            attributes=self.attribute_head(latents.features()),
+            whole=self.restore_global(whole, length),
+            beat=self.restore_beat(local, window),
+            from_trend=self.restore_from_trend(whole, latents, length),
+            # Attributes are read off what stage 2 will read.
+            attributes=self.predict_attributes(latents),
         )
+
+    def encode_global(self, signal: Tensor, trend_of: Tensor | None = None) -> Latents:
+        """Return the latents of (B, leads, time) millivolts and of their trend, or of that of ``trend_of``."""
+        latents: Latents = self.encoder(signal, trend_of)
+        return latents
+
+    def encode_beats(self, beat: Tensor) -> Tensor:
+        """Map beats (B, leads, window) in millivolts to tokens (B, D, S)."""
+        tokens: Tensor = self.local_encoder(beat)
+        return tokens
+
+    def fuse(self, global_tokens: Tensor, local_tokens: Tensor, has_beat: Tensor) -> tuple[Tensor, Tensor]:
+        """Let both scales look at each other.
+
+        Args:
+            global_tokens: (B, D, T): the latent of the signal, without that of its trend.
+            local_tokens: (B, D, S) of a beat of each record.
+            has_beat: (B,) bool; where False, the tokens of the beat are not looked at.
+
+        Returns:
+            Both, fused, in the shapes they came in.
+        """
+        both: tuple[Tensor, Tensor] = self.fusion(global_tokens, local_tokens, has_beat)
+        return both
+
+    def fuse_beats(self, global_tokens: Tensor, local_tokens: Tensor) -> Tensor:
+        """Return the fused tokens (B, D, S) of beats alone, where every record has one; see ``fuse``."""
+        fused: Tensor = self.fusion.beats(global_tokens, local_tokens)  # type: ignore[operator]  # of the family's fusion
+        return fused
+
+    def restore_global(self, tokens: Tensor, length: int) -> Restored:
+        """Map fused tokens (B, D, T) of the global signal to ``length`` restored samples."""
+        return self._with_log_variance(self.global_decoder(tokens, length))
+
+    def restore_beat(self, tokens: Tensor, window: int) -> Restored:
+        """Map fused tokens (B, D, S) of a beat to ``window`` restored samples."""
+        return self._with_log_variance(self.local_decoder(tokens, window))
+
+    def restore_from_trend(self, fused_global: Tensor, latents: Latents, length: int) -> Tensor:
+        """Restore the global signal with the help of its trend; it meets the fused signal latent, as published.
+
+        Args:
+            fused_global: (B, D, T) fused tokens of the global signal.
+            latents: What ``encode_global`` returned; the latent of the trend is read of it.
+            length: Samples of the signal.
+
+        Returns:
+            (B, leads, length) millivolts.
+        """
+        restored: Tensor = self.trend_decoder(latents._replace(signal=fused_global).features(), length)
+        return restored
+
+    def predict_attributes(self, latents: Latents) -> Tensor:
+        """Return (B, A) standardised attributes, with what the loss of sex makes of its column."""
+        attributes: Tensor = self.attribute_head(latents.features())
+        return attributes
+
+    def pooled(self, latents: Latents) -> Tensor:
+        """Return mean and maximum over time of the features of both latents, (B, 2 * channels)."""
+        pooled: Tensor = MeanMaxPooling()(latents.features())
+        return pooled
+
+    def tell_altered(self, latents: Latents, length: int) -> tuple[Tensor, Tensor]:
+        """Tell whether each record was altered, and where.
+
+        Args:
+            latents: Of the records, as ``encode_global`` returns them.
+            length: Samples of the records.
+
+        Returns:
+            Logits (B,) of the records, and (B, leads, length) of their samples.
+
+        Raises:
+            ConfigurationError: The network was built without this head.
+        """
+        if self.alteration_head is None:
+            raise ConfigurationError(
+                "The network has no head that tells altered signals: expected it to be built with alteration_head=True."
+            )
+        logits: tuple[Tensor, Tensor] = self.alteration_head(latents.features(), length)
+        return logits
+
+    def _with_log_variance(self, decoded: Tensor) -> Restored:
+        leads = self.encoder.leads
+        signal, log_variance = decoded[:, :leads], decoded[:, leads:]
+        if self.shared_log_variance:
+            log_variance = log_variance.tanh().expand(-1, leads, -1)
+        return Restored(signal, log_variance)

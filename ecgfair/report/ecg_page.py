@@ -33,22 +33,24 @@ MM_PER_MILLIVOLT: Final = 10.0
 SECONDS: Final = 10.0
 """What a row holds."""
 
-_LEFT, _BOTTOM, _WIDTH, _HEIGHT = 13.5, 12.0, 270.0, 170.0  # of the paper grid, whole squares of 5 mm
-_TOP: Final = _BOTTOM + _HEIGHT
-_START: Final = _LEFT + 15.0  # of the signals, behind the calibration pulse
+LEFT, BOTTOM, WIDTH, HEIGHT = 13.5, 12.0, 270.0, 170.0  # of the paper grid, whole squares of 5 mm
+TOP: Final = BOTTOM + HEIGHT
+START: Final = LEFT + 15.0  # of the signals, behind the calibration pulse
 _PULSE: Final = (2.5, 5, 5, 10, 10, 12.5), (0, 0, 1, 1, 0, 0)  # mm from the left, mV; 5 mm are 200 ms
 
 _COLUMNS: Final = tuple(LEADS[first : first + 3] for first in range(0, 12, 3))
 _COLUMN_SECONDS: Final = SECONDS / len(_COLUMNS)
 _RHYTHM: Final = "II"
 _FEW_LEADS: Final = 4  # so many are read better over ten seconds each than in twelve places, most of them empty
-_FAR_OFF: Final = 1.0  # mV; a baseline beyond it is an offset of the electrode or the amplifier
+FAR_OFF: Final = 1.0  # mV; a baseline beyond it is an offset of the electrode or the amplifier
 
-_PAPER, _FINE, _BOLD, _INK, _GREY, _BEAT = "#fff6f5", "#f7cfcb", "#e8a19b", "#14141e", "#6e6e78", "#1f5fa8"
+PINK: Final = "#fff6f5", "#f7cfcb", "#e8a19b"
+"""Paper, fine and bold lines."""
+INK, GREY, _BEAT = "#14141e", "#6e6e78", "#1f5fa8"
 _MARK: Final = "#ffe9a8"
 _PNG_DPI: Final = 150
 # matplotlib's own defaults and its own font, so that a page looks the same on every machine.
-_STYLE: Final = ("default", {"font.family": "DejaVu Sans", "svg.fonttype": "path", "svg.hashsalt": "ecgfair"})
+STYLE: Final = ("default", {"font.family": "DejaVu Sans", "svg.fonttype": "path", "svg.hashsalt": "ecgfair"})
 # Neither date nor program: the same page makes the same bytes.
 _FORMATS: Final[Mapping[str, Mapping[str, None]]] = {
     ".png": {"Software": None},
@@ -119,17 +121,17 @@ def draw_page(
     recording = _recording(signal, leads, sampling_rate, recorded, marked)
     notes = _in_place(recording)
     strips = _strips(recording)
-    with style.context(_STYLE):
+    with style.context(STYLE):
         figure = Figure(figsize=(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH), facecolor="white")
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, PAGE[0]), ylim=(0, PAGE[1]))
         axes.set_axis_off()
-        _draw_grid(axes)
+        draw_grid(axes)
         _draw_beats(axes, np.asarray(beats, dtype=np.int64), recording, strips[0])
         for baseline in dict.fromkeys(strip.baseline for strip in strips):
             _draw_pulse(axes, baseline)
         for strip in strips:
             notes += _draw_strip(axes, strip, recording)
-        _draw_header(axes, title, lines)
+        draw_header(axes, title, lines)
         _draw_footer(axes, sampling_rate, list(dict.fromkeys(notes)))
     return figure
 
@@ -146,7 +148,7 @@ def save_page(figure: Figure, path: str | Path) -> None:
         raise ConfigurationError(f"A page can't be written as {path.name!r}: expected a name ending in .png or .svg.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with style.context(_STYLE):
+        with style.context(STYLE):
             figure.savefig(path, format=suffix[1:], dpi=_PNG_DPI, metadata=dict(_FORMATS[suffix]))
     except OSError as error:
         raise ConfigurationError(f"{path} can't be written ({error}): choose another file.") from error
@@ -187,7 +189,7 @@ def _in_place(recording: _Recording) -> list[str]:
     for lead, row in zip(recording.leads, recording.signal, strict=True):
         drawn = row[: recording.shown][np.isfinite(row[: recording.shown])]
         baseline = float(np.median(drawn)) if drawn.size else 0.0
-        if abs(baseline) > _FAR_OFF:
+        if abs(baseline) > FAR_OFF:
             row -= baseline
             notes.append(f"{lead} moved {'down' if baseline > 0 else 'up'} by {abs(baseline):.4g} mV")
     return notes
@@ -217,27 +219,31 @@ def _rows(count: int) -> tuple[list[float], float]:
 
     The highest leaves room for its calibration pulse.
     """
-    room = min(40.0, _HEIGHT / count, (_HEIGHT - 15) / max(count - 1, 1))
-    first = max((_HEIGHT - (count - 1) * room) / 2, 10.0)
-    return [_TOP - math.floor(first + row * room) for row in range(count)], room
+    room = min(40.0, HEIGHT / count, (HEIGHT - 15) / max(count - 1, 1))
+    first = max((HEIGHT - (count - 1) * room) / 2, 10.0)
+    return [TOP - math.floor(first + row * room) for row in range(count)], room
 
 
-def _outline(segments: Iterator[tuple[float, float, float, float]]) -> Outline:
+def outline(segments: Iterator[tuple[float, float, float, float]]) -> Outline:
     """Join straight segments, each from (x, y) to (x, y), into one shape."""
     points = np.array(list(segments), dtype=np.float64).reshape(-1, 2)
     return Outline(points, np.tile([Outline.MOVETO, Outline.LINETO], len(points) // 2))
 
 
-def _draw_grid(axes: Axes) -> None:
-    axes.add_patch(Rectangle((_LEFT, _BOTTOM), _WIDTH, _HEIGHT, facecolor=_PAPER, edgecolor="none", zorder=0))
-    for gid, step, colour, width, zorder in (("grid-1mm", 1, _FINE, 0.3, 1), ("grid-5mm", 5, _BOLD, 0.6, 1.1)):
-        across = ((_LEFT + x, _BOTTOM, _LEFT + x, _TOP) for x in range(0, int(_WIDTH) + 1, step))
-        along = ((_LEFT, _BOTTOM + y, _LEFT + _WIDTH, _BOTTOM + y) for y in range(0, int(_HEIGHT) + 1, step))
+def draw_grid(axes: Axes, colours: tuple[str, str | None, str] = PINK) -> None:
+    """Draw the paper, in the colours of its ground, of a line each millimetre (``None`` for none) and each five."""
+    paper, fine, bold = colours
+    axes.add_patch(Rectangle((LEFT, BOTTOM), WIDTH, HEIGHT, facecolor=paper, edgecolor="none", zorder=0))
+    for gid, step, colour, width, zorder in (("grid-1mm", 1, fine, 0.3, 1), ("grid-5mm", 5, bold, 0.6, 1.1)):
+        if colour is None:
+            continue
+        across = ((LEFT + x, BOTTOM, LEFT + x, TOP) for x in range(0, int(WIDTH) + 1, step))
+        along = ((LEFT, BOTTOM + y, LEFT + WIDTH, BOTTOM + y) for y in range(0, int(HEIGHT) + 1, step))
         for name, segments in (("across", across), ("along", along)):
             # Snapping to pixels would make squares of unequal size.
             axes.add_patch(
                 PathPatch(
-                    _outline(segments),
+                    outline(segments),
                     fill=False,
                     edgecolor=colour,
                     linewidth=width,
@@ -251,12 +257,12 @@ def _draw_grid(axes: Axes) -> None:
 
 def _draw_beats(axes: Axes, beats: NDArray[np.int64], recording: _Recording, strip: _Strip) -> None:
     """Mark the R peaks by a triangle above a strip, and by a light line through what is simultaneous with it."""
-    places = _START + beats[(beats >= 0) & (beats < recording.shown)] / recording.sampling_rate * MM_PER_SECOND
-    lines = _outline((x, _BOTTOM, x, _TOP) for x in places)
+    places = START + beats[(beats >= 0) & (beats < recording.shown)] / recording.sampling_rate * MM_PER_SECOND
+    lines = outline((x, BOTTOM, x, TOP) for x in places)
     axes.add_patch(
         PathPatch(lines, fill=False, edgecolor=_BEAT, alpha=0.35, linewidth=0.5, snap=False, zorder=2, gid="beat-lines")
     )
-    height = np.full(places.shape, min(strip.baseline + 0.4 * strip.room, _TOP - 2))
+    height = np.full(places.shape, min(strip.baseline + 0.4 * strip.room, TOP - 2))
     axes.add_line(
         Line2D(places, height, linestyle="none", marker="v", markersize=4.5, color=_BEAT, mew=0, zorder=3, gid="beats")
     )
@@ -264,21 +270,21 @@ def _draw_beats(axes: Axes, beats: NDArray[np.int64], recording: _Recording, str
 
 def _draw_pulse(axes: Axes, baseline: float) -> None:
     x, millivolts = np.array(_PULSE)
-    axes.add_line(_trace(_LEFT + x, baseline + millivolts * MM_PER_MILLIVOLT, gid=f"calibration-{baseline:g}"))
+    axes.add_line(trace(LEFT + x, baseline + millivolts * MM_PER_MILLIVOLT, gid=f"calibration-{baseline:g}"))
 
 
 def _draw_strip(axes: Axes, strip: _Strip, recording: _Recording) -> list[str]:
     """Draw a strip; return what does not fit on the paper."""
-    x = _START + strip.start * MM_PER_SECOND
+    x = START + strip.start * MM_PER_SECOND
     if strip.start:
-        border = _outline(iter([(x, strip.baseline - 4, x, strip.baseline + 4)]))
-        axes.add_patch(PathPatch(border, fill=False, edgecolor=_INK, linewidth=0.6, snap=False, zorder=4))
+        border = outline(iter([(x, strip.baseline - 4, x, strip.baseline + 4)]))
+        axes.add_patch(PathPatch(border, fill=False, edgecolor=INK, linewidth=0.6, snap=False, zorder=4))
     # Under the trace, which nothing may hide.
-    _write(axes, x + 1.5, strip.baseline + 0.3 * strip.room, strip.lead, size=9, weight="bold", zorder=3)
+    write(axes, x + 1.5, strip.baseline + 0.3 * strip.room, strip.lead, size=9, weight="bold", zorder=3)
     row = recording.signal[recording.leads.index(strip.lead)] if strip.lead in recording.leads else np.array([])
     if not np.isfinite(row).any():
-        middle = _START + (strip.start + strip.end) / 2 * MM_PER_SECOND
-        _write(axes, middle, strip.baseline, "not recorded", size=9, style="italic", color=_GREY, ha="center")
+        middle = START + (strip.start + strip.end) / 2 * MM_PER_SECOND
+        write(axes, middle, strip.baseline, "not recorded", size=9, style="italic", color=GREY, ha="center")
         return []
     # The sample at the end is drawn too, or the line would stop short of the border.
     rate = recording.sampling_rate
@@ -286,10 +292,10 @@ def _draw_strip(axes: Axes, strip: _Strip, recording: _Recording) -> list[str]:
     _draw_marks(axes, strip, recording)
     height = strip.baseline + row[samples] * MM_PER_MILLIVOLT
     part = "strip" if strip.end - strip.start == SECONDS else "lead"
-    trace = _trace(_START + samples / rate * MM_PER_SECOND, height, gid=f"{part}-{strip.lead}")
-    axes.add_line(trace)
-    trace.set_clip_path(Rectangle((_LEFT, _BOTTOM), _WIDTH, _HEIGHT, transform=axes.transData))
-    if np.nanmax(height, initial=_BOTTOM) <= _TOP and np.nanmin(height, initial=_TOP) >= _BOTTOM:
+    line = trace(START + samples / rate * MM_PER_SECOND, height, gid=f"{part}-{strip.lead}")
+    axes.add_line(line)
+    line.set_clip_path(Rectangle((LEFT, BOTTOM), WIDTH, HEIGHT, transform=axes.transData))
+    if np.nanmax(height, initial=BOTTOM) <= TOP and np.nanmin(height, initial=TOP) >= BOTTOM:
         return []
     return [f"{strip.lead} leaves the paper ({np.nanmin(row[samples]):.3g} to {np.nanmax(row[samples]):.3g} mV)"]
 
@@ -300,7 +306,7 @@ def _draw_marks(axes: Axes, strip: _Strip, recording: _Recording) -> None:
     first, last = math.ceil(strip.start * rate), math.floor(strip.end * rate)
     flags = recording.marked[recording.leads.index(strip.lead), first:last].astype(np.int8)
     edges = np.flatnonzero(np.diff(flags, prepend=0, append=0))
-    for start, end in ((first + edges) / rate * MM_PER_SECOND + _START).reshape(-1, 2):
+    for start, end in ((first + edges) / rate * MM_PER_SECOND + START).reshape(-1, 2):
         corner = start, strip.baseline - 0.35 * strip.room
         axes.add_patch(
             Rectangle(
@@ -309,31 +315,33 @@ def _draw_marks(axes: Axes, strip: _Strip, recording: _Recording) -> None:
         )
 
 
-def _trace(x: NDArray[np.float64], y: NDArray[np.float64], gid: str) -> Line2D:
-    return Line2D(x, y, color=_INK, linewidth=0.85, solid_joinstyle="round", snap=False, zorder=4, gid=gid)
+def trace(x: NDArray[np.float64], y: NDArray[np.float64], gid: str) -> Line2D:
+    """Return the line of a lead, of points in mm on the page."""
+    return Line2D(x, y, color=INK, linewidth=0.85, solid_joinstyle="round", snap=False, zorder=4, gid=gid)
 
 
-def _draw_header(axes: Axes, title: str, lines: Sequence[str]) -> None:
+def draw_header(axes: Axes, title: str, lines: Sequence[str]) -> None:
     """Write all lines into the space above the grid, in two columns if there are many, smaller if need be."""
-    _write(axes, _LEFT, 203, title, size=min(11, 1200 / max(len(title), 1)), weight="bold")
+    write(axes, LEFT, 203, title, size=min(11, 1200 / max(len(title), 1)), weight="bold")
     columns = 1 if len(lines) <= 4 else 2
     wrapped = [part for line in lines for part in textwrap.wrap(line, 200 // columns) or [""]]
     rows = math.ceil(len(wrapped) / columns)
     spacing = min(4.2, 16.8 / max(rows, 1))
     for number, part in enumerate(wrapped):
         column, row = divmod(number, rows)
-        _write(axes, _LEFT + column * _WIDTH / 2, 197.5 - row * spacing, part, size=8 * spacing / 4.2)
+        write(axes, LEFT + column * WIDTH / 2, 197.5 - row * spacing, part, size=8 * spacing / 4.2)
 
 
 def _draw_footer(axes: Axes, sampling_rate: float, notes: Sequence[str]) -> None:
     scale = f"{MM_PER_SECOND:g} mm/s  {MM_PER_MILLIVOLT:g} mm/mV"
-    _write(axes, _LEFT, 8, scale, size=8, weight="bold")
-    _write(axes, _LEFT + _WIDTH, 8, f"{sampling_rate:g} Hz", size=8, color=_GREY, ha="right")
+    write(axes, LEFT, 8, scale, size=8, weight="bold")
+    write(axes, LEFT + WIDTH, 8, f"{sampling_rate:g} Hz", size=8, color=GREY, ha="right")
     wrapped = textwrap.wrap("; ".join(notes), 125)
     for row, part in enumerate(wrapped):
-        _write(axes, _LEFT + 45, 8 - row * 6 / max(len(wrapped), 2), part, size=min(8, 16 / len(wrapped)))
+        write(axes, LEFT + 45, 8 - row * 6 / max(len(wrapped), 2), part, size=min(8, 16 / len(wrapped)))
 
 
-def _write(axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
+def write(axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
+    """Write a text at a place in mm."""
     # A dollar sign in an id is no formula.
-    axes.text(x, y, text, va="center", parse_math=False, **dict[str, Any]({"color": _INK, "zorder": 6} | look))
+    axes.text(x, y, text, va="center", parse_math=False, **dict[str, Any]({"color": INK, "zorder": 6} | look))

@@ -9,9 +9,11 @@ from typing import Final
 
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.groups import CROSS, DEMOGRAPHICS
-from ecgfair.report.prediction_table import LABEL, PROBABILITY, TARGET
+from ecgfair.report.prediction_table import ANOMALY_PERCENTILE, ANOMALY_SCORE, LABEL, PROBABILITY, TARGET
 
 FIELDS: Final = ("record_id", "patient_id", "fold", "age", "sex")
+SCORES: Final = (ANOMALY_SCORE, ANOMALY_PERCENTILE)
+"""Columns that are read where a table has them, by these names alone."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class FoundColumns:
     """Columns of a table by what they hold.
 
     Args:
-        fields: Column of each of ``FIELDS`` that the table has.
+        fields: Column of each of ``FIELDS`` and ``SCORES`` that the table has.
         labels: Label -> its columns of probabilities and targets.
         extra: Columns to group by.
         notes: What was left out, a sentence each.
@@ -91,6 +93,7 @@ def find_columns(names: ColumnNames, present: Sequence[str], source: str, attrib
         ConfigurationError: A column is missing or there twice, or no label is found.
     """
     fields = {field: column for field in FIELDS if (column := _field(field, names, present, source)) is not None}
+    fields |= {name: name for name in SCORES if name in present}
     labels, notes = _labels(names, present, source)
     of_labels = {column for columns in labels.values() for column in columns}
     groupable = [name for name in present if name and name not in of_labels and name not in fields.values()]
@@ -130,6 +133,12 @@ def _labels(
         asked = [label for label in true if label in present]
     elif names.target == LABEL:
         true = [label for label in asked if label in present]
+    if not asked and ANOMALY_SCORE in present:
+        raise ConfigurationError(
+            f"{source} has anomaly scores ({ANOMALY_SCORE}) and no probabilities of labels, as of a model of stage 1: "
+            "an audit asks for probabilities. `test` with the callback AnomalyDetection evaluates the scores and "
+            "writes anomaly.parquet beside the table; audit the predictions of a model of stage 2."
+        )
     if not asked:
         raise ConfigurationError(
             f"{source} has no column {names.probability.replace(LABEL, '<label>')!r}, but {_listed(present)}: "

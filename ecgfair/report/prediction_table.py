@@ -1,7 +1,8 @@
 """The prediction table: one row a record, all that an audit needs of a model, ours or any other.
 
 The columns of the file are record_id, patient_id, fold, age, sex, any others, and ``probability/<label>`` and
-``target/<label>`` of each label. What is true of the model and not of a record (how common a label was in training, the
+``target/<label>`` of each label; of a model that scores anomalies also ``anomaly_score``, and ``anomaly_percentile``
+where it is calibrated. What is true of the model and not of a record (how common a label was in training, the
 thresholds that validation records chose) travels in the key-value metadata of the Parquet file.
 """
 
@@ -27,6 +28,10 @@ from ecgfair.metrics.kernels.operating_points import OperatingPoints
 
 PROBABILITY: Final = "probability/{label}"
 TARGET: Final = "target/{label}"
+ANOMALY_SCORE: Final = "anomaly_score"
+"""Higher is stranger, on the scale of the model."""
+ANOMALY_PERCENTILE: Final = "anomaly_percentile"
+"""Share of normal records that a record is stranger than."""
 LABEL: Final = "{label}"
 """Stands for the name of a label in the name of a column."""
 
@@ -97,6 +102,8 @@ class PredictionTable:
         folds: (N,) int64, -1 where unknown; ``None`` if the table has none.
         age: (N,) float64 years, NaN where missing; ``None`` if the table has none.
         sex: (N,) int64, codes of ``ecg``; ``None`` if the table has none.
+        anomaly_score: (N,) float64, higher is stranger, NaN where missing; ``None`` if the table has none.
+        anomaly_percentile: (N,) float64 in [0, 1], NaN where missing; ``None`` if the table has none.
         extra: Further columns to group by, N texts each, empty where missing.
         metadata: What is known of the model.
         numbered: Whether the table had no ids, so that ``record_ids`` are the numbers of its rows.
@@ -112,6 +119,8 @@ class PredictionTable:
     folds: Tensor | None = None
     age: Tensor | None = None
     sex: Tensor | None = None
+    anomaly_score: Tensor | None = None
+    anomaly_percentile: Tensor | None = None
     extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
     metadata: Metadata = NOTHING_KNOWN
     numbered: bool = False
@@ -150,6 +159,8 @@ class PredictionTable:
             folds=None if self.folds is None else self.folds[at],
             age=None if self.age is None else self.age[at],
             sex=None if self.sex is None else self.sex[at],
+            anomaly_score=None if self.anomaly_score is None else self.anomaly_score[at],
+            anomaly_percentile=None if self.anomaly_percentile is None else self.anomaly_percentile[at],
             extra={name: [values[row] for row in rows] for name, values in self.extra.items()},
         )
 
@@ -198,7 +209,7 @@ def groupings(
 def write_predictions(
     path: Path,
     rows: pd.DataFrame,
-    probabilities: Tensor,
+    probabilities: Tensor | None,
     targets: Tensor,
     label_names: Sequence[str],
     metadata: Metadata,
@@ -207,8 +218,8 @@ def write_predictions(
 
     Args:
         path: Of the file; its folder is made.
-        rows: record_id, patient_id, fold, age, sex and further columns of N records.
-        probabilities: (N, C).
+        rows: record_id, patient_id, fold, age, sex and further columns of N records, such as ``anomaly_score``.
+        probabilities: (N, C); ``None`` for a model that tells no labels.
         targets: (N, C).
         label_names: C names.
         metadata: What is known of the model.
@@ -220,6 +231,7 @@ def write_predictions(
         name.replace(LABEL, label): tensor[:, column].cpu().numpy()
         for column, label in enumerate(label_names)
         for name, tensor in ((PROBABILITY, probabilities), (TARGET, targets))
+        if tensor is not None
     }
     if double := [str(name) for name in rows.columns if name in values]:
         raise ConfigurationError(f"The prediction table would have two columns {double[0]!r}: expected one a label.")

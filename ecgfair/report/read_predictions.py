@@ -15,7 +15,14 @@ from torch import Tensor
 from ecgfair.ecg import AGE_OVER_89, FEMALE, MALE, UNKNOWN_SEX
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.report.prediction_columns import ColumnNames, FoundColumns, find_columns
-from ecgfair.report.prediction_table import METADATA_KEY, NOTHING_KNOWN, Metadata, PredictionTable
+from ecgfair.report.prediction_table import (
+    ANOMALY_PERCENTILE,
+    ANOMALY_SCORE,
+    METADATA_KEY,
+    NOTHING_KNOWN,
+    Metadata,
+    PredictionTable,
+)
 from ecgfair.report.table_files import column_names, file_metadata, is_missing, numbers, read_table, texts
 
 OLDEST: Final = 130
@@ -63,6 +70,8 @@ def read_predictions(
         folds=reader.folds(),
         age=reader.age(),
         sex=reader.sex(sexes, notes, is_ours=metadata is not NOTHING_KNOWN),
+        anomaly_score=reader.anomaly_score(),
+        anomaly_percentile=reader.anomaly_percentile(),
         extra={name: texts(table[name]) for name in found.extra},
         metadata=metadata,
         numbered="record_id" not in found.fields,
@@ -145,6 +154,23 @@ class _Reader:
         if sexes is None and not is_ours and {"0", "1"} & set(found):
             notes.append("Sex 0 is taken as male and 1 as female, as in PTB-XL; if not so, say how by --sexes.")
         return torch.tensor(read, dtype=torch.int64)
+
+    def anomaly_score(self) -> Tensor | None:
+        """Read the anomaly scores."""
+        if ANOMALY_SCORE not in self.fields:
+            return None
+        values = self._numbers(ANOMALY_SCORE)
+        self._refuse_field(ANOMALY_SCORE, np.isinf(values), values, "a finite number, empty where missing")
+        return torch.tensor(values)
+
+    def anomaly_percentile(self) -> Tensor | None:
+        """Read the percentiles of normals."""
+        if ANOMALY_PERCENTILE not in self.fields:
+            return None
+        values = self._numbers(ANOMALY_PERCENTILE)
+        wrong = (values < 0) | (values > 1)
+        self._refuse_field(ANOMALY_PERCENTILE, wrong, values, "a share from 0 to 1, empty where missing")
+        return torch.tensor(values)
 
     def _numbers(self, field: str) -> NDArray[np.float64]:
         column = self.fields[field]

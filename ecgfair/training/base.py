@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +103,20 @@ class EcgModule(LightningModule):
             sync_dist=True,
             batch_size=len(batch["index"]),
         )
+
+    def on_fit_start(self) -> None:
+        """Note the seed of the run."""
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**32))
+
+    def on_train_batch_start(self, batch: EcgBatch, batch_idx: int) -> None:
+        """Draw what this step draws from a seed of its own, by run, epoch, batch and process.
+
+        So masks, alterations and dropout of a step are the same whether the run was interrupted before it or not, and
+        processes do not draw alike.
+        """
+        step = (self._seed, self.current_epoch, batch_idx, self.global_rank)
+        digest = hashlib.sha256(",".join(map(str, step)).encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
     def on_validation_start(self) -> None:
         """Let every process validate with the batch-norm statistics that the checkpoint will hold, those of rank 0."""

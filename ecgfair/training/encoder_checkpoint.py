@@ -23,7 +23,7 @@ from safetensors.torch import save as dump_safetensors
 import ecgfair
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError
-from ecgfair.models.encoder import EncoderSpec, ResidualEncoder
+from ecgfair.models.encoder import Encoder, EncoderSpec
 
 WEIGHTS: Final = "encoder.safetensors"
 CARD: Final = "encoder.json"
@@ -47,7 +47,7 @@ class EncoderCheckpoint:
     training_data: str
 
 
-def save_encoder(folder: Path | str, encoder: ResidualEncoder, checkpoint: EncoderCheckpoint) -> None:
+def save_encoder(folder: Path | str, encoder: Encoder, checkpoint: EncoderCheckpoint) -> None:
     """Write an encoder checkpoint; one that is already there is replaced only once the new one is complete.
 
     Args:
@@ -85,9 +85,7 @@ def save_encoder(folder: Path | str, encoder: ResidualEncoder, checkpoint: Encod
         shutil.rmtree(previous, ignore_errors=True)
 
 
-def load_encoder(
-    folder: Path | str, preprocessing: Preprocessing | None = None
-) -> tuple[ResidualEncoder, EncoderCheckpoint]:
+def load_encoder(folder: Path | str, preprocessing: Preprocessing | None = None) -> tuple[Encoder, EncoderCheckpoint]:
     """Build the encoder of a checkpoint and load its weights strictly.
 
     Args:

@@ -15,7 +15,7 @@ from ecgfair.losses.attributes import attribute_losses
 from ecgfair.losses.multi_label import AsymmetricLoss, multi_label_loss
 from ecgfair.models.adversary import DemographicAdversary, ramp
 from ecgfair.models.diagnosis import Diagnosis, DiagnosisNetwork
-from ecgfair.models.encoder import EncoderSpec, ResidualEncoder
+from ecgfair.models.encoder import Encoder, EncoderSpec
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.training.base import EcgModule, Optimisation
 from ecgfair.training.encoder_checkpoint import load_encoder
@@ -248,7 +248,7 @@ class FinetuneModule(EcgModule):
         return {f"adversary_{name}": both[name] for name in hidden}
 
 
-def _start(encoder: str | EncoderSpec, preprocessing: Preprocessing, random_weights: bool) -> ResidualEncoder:
+def _start(encoder: str | EncoderSpec, preprocessing: Preprocessing, random_weights: bool) -> Encoder:
     if isinstance(encoder, EncoderSpec):
         return encoder.build(len(preprocessing.leads))
     loaded, checkpoint = load_encoder(Path(encoder), preprocessing)

@@ -3,75 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ecgfair.anomaly.published_scoring import PublishedScoring
+from ecgfair.anomaly.reference import NormalReference
+from ecgfair.anomaly.scores import AnomalyScores
+from ecgfair.anomaly.scoring import AnomalyScoring, Scoring
+from ecgfair.anomaly.terms import Geometry
 from ecgfair.ecg import AttributeStatistics, EcgBatch, Preprocessing
 from ecgfair.errors import ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
-from ecgfair.losses.restoration import trend_restoration_loss, uncertain_restoration_loss
+from ecgfair.losses.restoration import masked_mean, trend_restoration_loss, uncertain_restoration_loss
 from ecgfair.models.encoder import EncoderSpec
 from ecgfair.models.restoration import RestorationNetwork
+from ecgfair.signals.alteration import Alteration
 from ecgfair.signals.beats import random_beat
-from ecgfair.signals.masking import patch_mask, span_mask
+from ecgfair.signals.mask_schemes import hide
+from ecgfair.signals.masking import span_mask
+from ecgfair.signals.normalisation import min_max
 from ecgfair.training.base import EcgModule, Optimisation
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, save_encoder
+from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
 
 VALIDATION_SEED = 9
 """Validation hides the same samples in every epoch and run, so that epochs differ by their weights alone."""
 
-
-@dataclass
-class Masking:
-    """What stage 1 hides.
-
-    Args:
-        patch_seconds: Length of a hidden patch of the global signal.
-        global_ratio: Share of the global signal hidden.
-        shared: Share of the records whose leads all hide the same patches; the others hide in each lead on its own.
-        local_ratio: Share of the beat hidden, in one span.
-        before_seconds: Start of a beat before its R peak.
-        after_seconds: End of a beat after its R peak.
-    """
-
-    patch_seconds: float = 0.5
-    global_ratio: float = 0.3
-    shared: float = 0.5
-    local_ratio: float = 0.3
-    before_seconds: float = 0.28
-    after_seconds: float = 0.68
-
-    def __post_init__(self) -> None:
-        """Refuse windows without length."""
-        for name in ("patch_seconds", "before_seconds", "after_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"masking.{name} is {getattr(self, name)}: expected a positive length.")
-
-
-@dataclass
-class PretrainWeights:
-    """Factors of the five losses of stage 1. The published ones are all 1; 0 switches a loss off.
-
-    Args:
-        whole: Masked restoration of the global signal.
-        beat: Masked restoration of a beat, the local signal.
-        trend: Restoration from the trend.
-        measures: Prediction of age, heart rate and intervals.
-        sex: Prediction of sex.
-    """
-
-    whole: float = 1.0
-    beat: float = 1.0
-    trend: float = 1.0
-    measures: float = 1.0
-    sex: float = 1.0
+GAIN_SPREAD = 0.1
+"""Standard deviation of the gain, around 1, of records that are told from altered ones: two copies of a record side by
+side would else be told apart by their voltage alone."""
 
 
 class PretrainModule(EcgModule):
     """Stage 1: masked restoration at two scales that are fused, restoration from the trend, attribute prediction.
+
+    Beside these published tasks it can learn to tell records that were altered at random from those that were not, and
+    where (``weights.altered``). What it restores badly or takes for altered is an anomaly.
 
     Args:
         preprocessing: How the signals are prepared; the data module's, linked by the command line.
@@ -82,8 +52,13 @@ class PretrainModule(EcgModule):
         decoder_width: Channels inside the decoders.
         masking: What is hidden.
         weights: Factors of the losses.
+        choices: Published choices to go back to.
+        alteration: How records are altered.
+        scoring: What anomaly scores are made of.
         optimisation: Optimiser and schedule.
     """
+
+    network: RestorationNetwork
 
     def __init__(
         self,
@@ -95,6 +70,9 @@ class PretrainModule(EcgModule):
         decoder_width: int = 128,
         masking: Masking | None = None,
         weights: PretrainWeights | None = None,
+        choices: Choices | None = None,
+        alteration: Alteration | None = None,
+        scoring: Scoring | None = None,
         optimisation: Optimisation | None = None,
     ) -> None:
         super().__init__(preprocessing, optimisation or Optimisation())
@@ -104,45 +82,83 @@ class PretrainModule(EcgModule):
         )
         self.masking = masking or Masking()
         self.weights = weights or PretrainWeights()
+        self.choices = choices or Choices()
+        self.alteration = alteration or Alteration()
+        self.scoring = scoring or Scoring()
+        rate = preprocessing.sampling_rate
+        before, after = (round(seconds * rate) for seconds in (self.masking.before_seconds, self.masking.after_seconds))
+        self.geometry = Geometry(rate, before, after)
         self.network = RestorationNetwork(
-            self.encoder_spec.build(len(preprocessing.leads)), local_widths, decoder_width=decoder_width
+            self.encoder_spec.build(len(preprocessing.leads)),
+            local_widths,
+            decoder_width=decoder_width,
+            length=preprocessing.length,
+            window=self.geometry.window,
+            shared_log_variance=self.choices.log_variance == "shared",
+            alteration_head=self.weights.altered > 0,
         )
+        self.reference = NormalReference(self.scoring.measured, 2 * self.network.encoder.channels)
+        self._scored = self._make_scoring()
 
     def save_encoder(self, folder: Path | str) -> None:
-        """Write the encoder checkpoint that stage 2 starts from."""
+        """Write the encoder checkpoint that stage 2 starts from.
+
+        Raises:
+            ConfigurationError: The encoder has learned from rescaled leads, and stage 2 shows it millivolts.
+        """
+        if self.choices.scale != "millivolts":
+            raise ConfigurationError(
+                f"choices.scale is {self.choices.scale}: such an encoder can't start stage 2, which sees millivolts. "
+                "Leave the callback EncoderExport out, or train with scale: millivolts."
+            )
         save_encoder(folder, self.network.encoder, self.encoder_checkpoint)
 
     def losses(self, batch: EcgBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return the five losses of a batch, unweighted, each a scalar, named as in ``PretrainWeights``.
+        """Return the losses of a batch, unweighted, each a scalar, named as in ``PretrainWeights``.
 
         Args:
             batch: The batch.
-            generator: Source of the masks and of the choice of beats, on the batch's device; the default one if None.
+            generator: Source of all randomness but dropout, on the batch's device; the default one if None.
         """
-        rate, masking = self.preprocessing.sampling_rate, self.masking
-        signal, recorded = batch["signal"], batch["recorded"]
-        device = signal.device
-        patch = max(round(masking.patch_seconds * rate), 1)
-        hidden = patch_mask(
-            _shape(signal), patch, masking.global_ratio, masking.shared, device=device, generator=generator
-        )
-        before, after = round(masking.before_seconds * rate), round(masking.after_seconds * rate)
+        losses: dict[str, Tensor] = {}
+        if self.weights.restores:
+            losses |= self._restoration_losses(batch, generator)
+        if self.weights.altered:
+            losses |= self._alteration_losses(batch, generator)
+        return losses
+
+    def _restoration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Hide, restore and compare; predict attributes on the way."""
+        signal, recorded = self._scaled(batch), batch["recorded"].expand(batch["signal"].shape)
+        rate, beats = self.preprocessing.sampling_rate, batch["beats"]
+        hidden = hide(_shape(signal), self.masking.schemes, rate, beats, recorded, generator=generator)
         # What was not recorded is not a number in the window that is cut, or its place would be lost.
         cut, has_beat = random_beat(
-            signal.masked_fill(~recorded, torch.nan), batch["beats"], before, after, generator=generator
+            signal.masked_fill(~recorded, torch.nan),
+            beats,
+            self.geometry.before,
+            self.geometry.after,
+            generator=generator,
         )
         beat = cut.nan_to_num()
         # Where there is no beat, nothing is hidden, and so nothing is counted.
         hidden_in_beat = has_beat[:, None, None] & span_mask(
-            _shape(beat), masking.local_ratio, device=device, generator=generator
+            _shape(beat), self.masking.local_ratio, device=signal.device, generator=generator
         )
-
-        restoration = self.network(signal.masked_fill(hidden, 0), beat.masked_fill(hidden_in_beat, 0), has_beat)
-
-        whole, local = restoration.whole, restoration.beat
+        restoration = self.network(
+            signal.masked_fill(hidden, 0),
+            beat.masked_fill(hidden_in_beat, 0),
+            has_beat,
+            signal if self.choices.trend == "unmasked" else None,
+        )
+        if self.choices.error == "all":
+            hidden, hidden_in_beat = torch.ones_like(hidden), has_beat[:, None, None].expand(beat.shape)
         # Nobody knows what was never recorded.
         counted, counted_in_beat = hidden & recorded, hidden_in_beat & ~cut.isnan()
-        measures, sex = attribute_losses(restoration.attributes, batch["attributes"])
+        whole, local = restoration.whole, restoration.beat
+        measures, sex = attribute_losses(
+            restoration.attributes, batch["attributes"], sex=self.choices.sex, measures=self.choices.measures
+        )
         return {
             "whole": uncertain_restoration_loss(whole.signal, whole.log_variance, signal, counted),
             "beat": uncertain_restoration_loss(local.signal, local.log_variance, beat, counted_in_beat),
@@ -151,14 +167,81 @@ class PretrainModule(EcgModule):
             "sex": sex,
         }
 
+    def _alteration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Show every record as it is and altered; tell which is which, and where."""
+        signal, recorded = batch["signal"], batch["recorded"].expand(batch["signal"].shape)
+        altered, changed = self.alteration(signal, batch["beats"], self.preprocessing.sampling_rate, generator)
+        changed = changed & recorded
+        recorded = torch.cat([recorded, recorded])
+        both = torch.cat([signal, altered]).masked_fill(~recorded, 0)
+        if self.choices.scale == "min_max":
+            both = min_max(both, recorded)
+        gain = 1 + GAIN_SPREAD * torch.randn(len(both), 1, 1, device=both.device, generator=generator)
+        logit, where = self.network.tell_altered(self.network.encode_global(both * gain), both.shape[-1])
+        is_altered = torch.cat([torch.zeros_like(logit[: len(signal)]), changed.flatten(1).any(dim=1).to(logit.dtype)])
+        truth = torch.cat([torch.zeros_like(changed), changed]).to(where.dtype)
+        by_sample = F.binary_cross_entropy_with_logits(where, truth, reduction="none")
+        return {
+            "altered": F.binary_cross_entropy_with_logits(logit, is_altered),
+            "altered_map": masked_mean(by_sample, recorded),
+        }
+
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses."""
         return self._total(self.losses(batch), batch, "train")
 
     def validation_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return the same on masks that depend on the batch's number alone."""
+        return {"loss": self._total(self._repeatable_losses(batch, batch_idx), batch, "val")}
+
+    def test_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor | AnomalyScores]:
+        """Return the losses as in validation, and the anomaly scores."""
+        loss = self._total(self._repeatable_losses(batch, batch_idx), batch, "test")
+        return {"loss": loss, "anomaly": self.anomaly_scores(batch)}
+
+    def predict_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, AnomalyScores]:
+        """Return the anomaly scores."""
+        return {"anomaly": self.anomaly_scores(batch)}
+
+    @property
+    def anomaly_parts(self) -> tuple[str, ...]:
+        """Names of the terms of the anomaly score."""
+        return self.scoring.names
+
+    def anomaly_scores(self, batch: EcgBatch, *, maps: bool = False) -> AnomalyScores:
+        """Score a batch, the same way whichever batch a record is in; see ``anomaly.scoring``.
+
+        Args:
+            batch: The batch.
+            maps: Make maps too.
+
+        Raises:
+            ConfigurationError: Scores are told in standard deviations of training records, and ``fit_reference`` was
+                never called.
+        """
+        return self._scored(self._scaled(batch), batch["recorded"], batch["beats"], maps=maps)
+
+    def fit_reference(self, batches: Sequence[EcgBatch]) -> None:
+        """Take from training records what scores and features are usual; nothing if scores do not ask for it.
+
+        Args:
+            batches: Of training records, on the module's device.
+        """
+        if isinstance(self._scored, AnomalyScoring) and self.scoring.standardise:
+            self._scored.fit_reference([(self._scaled(batch), batch["recorded"], batch["beats"]) for batch in batches])
+
+    def _make_scoring(self) -> AnomalyScoring | PublishedScoring:
+        unmasked = self.choices.trend == "unmasked"
+        if self.scoring.scheme == "published":
+            return PublishedScoring(self.network, self.geometry, trend_unmasked=unmasked)
+        return AnomalyScoring(self.network, self.scoring, self.geometry, self.reference, trend_unmasked=unmasked)
+
+    def _scaled(self, batch: EcgBatch) -> Tensor:
+        return min_max(batch["signal"], batch["recorded"]) if self.choices.scale == "min_max" else batch["signal"]
+
+    def _repeatable_losses(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
         generator = torch.Generator(batch["signal"].device).manual_seed(VALIDATION_SEED + batch_idx)
-        return {"loss": self._total(self.losses(batch, generator), batch, "val")}
+        return self.losses(batch, generator)
 
     def _total(self, losses: dict[str, Tensor], batch: EcgBatch, stage: str) -> Tensor:
         weighted = [getattr(self.weights, name) * loss for name, loss in losses.items()]

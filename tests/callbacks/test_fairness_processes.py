@@ -31,12 +31,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(folder, world):
+def start(folder, world, module="tests.callbacks.ranks"):
     """Start the ranks of one run."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "TORCHELASTIC_"))}
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world), "NODE_RANK": "0"}
     shared |= {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.callbacks.ranks", str(folder)]
+    command = [sys.executable, "-m", module, str(folder)]
     return [
         subprocess.Popen(
             command,

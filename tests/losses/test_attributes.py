@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN
+from ecgfair.errors import ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
 
 OTHERS = [column for column in range(len(ATTRIBUTES)) if column != SEX_COLUMN]
@@ -47,3 +48,42 @@ def test_a_batch_without_any_attribute_costs_zero(column):
     (losses.measures + losses.sex).backward()
     assert losses.measures == losses.sex == 0
     assert not predicted.grad[:, column].any()
+
+
+def test_the_published_form_is_the_squared_error_of_everything():
+    predicted, target = case()
+    losses = attribute_losses(predicted, target, sex="squared_error", measures="squared_error")
+    torch.testing.assert_close(losses.measures, (predicted - target)[:, OTHERS].square().mean())
+    torch.testing.assert_close(losses.sex, (predicted - target)[:, SEX_COLUMN].square().mean())
+
+
+@pytest.mark.parametrize("sex", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("measures", ["smooth_l1", "squared_error"])
+def test_in_either_form_a_missing_attribute_moves_nothing_and_a_known_one_does(sex, measures):
+    predicted, target = case()
+    target[2, 0] = target[:, 4] = target[1, SEX_COLUMN] = float("nan")
+    sum(attribute_losses(predicted, target, sex=sex, measures=measures)).backward()
+    assert torch.equal(predicted.grad != 0, torch.isfinite(target))
+
+
+def test_each_form_is_chosen_by_itself():
+    predicted, target = case()
+    neither, both = (
+        attribute_losses(predicted, target),
+        attribute_losses(predicted, target, sex="squared_error", measures="squared_error"),
+    )
+    assert attribute_losses(predicted, target, sex="squared_error") == (neither.measures, both.sex)
+    assert attribute_losses(predicted, target, measures="squared_error") == (both.measures, neither.sex)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"sex": "squared_eror"}, "loss of sex is 'squared_eror'.*Did you mean 'squared_error'"),
+        ({"measures": "cross_entropy"}, "loss of measures is 'cross_entropy': expected smooth_l1 or squared_error"),
+        ({"sex": "smooth_l1"}, "loss of sex is 'smooth_l1'"),
+    ],
+)
+def test_a_loss_that_is_not_offered_is_refused_by_name(chosen, message):
+    with pytest.raises(ConfigurationError, match=message):
+        attribute_losses(*case(), **chosen)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.encoder import EncoderSpec, ResidualEncoder
+from ecgfair.models.encoder import ENCODERS, Encoder, EncoderSpec, ResidualEncoder
+from ecgfair.signals.trend import trend
 
 SMALL = {"widths": [8, 16, 24], "trend_widths": [4, 8, 12]}
 
@@ -12,8 +13,34 @@ def test_a_signal_of_any_length_becomes_one_token_a_stride(length):
     encoder = ResidualEncoder(**SMALL)
     latents = encoder(torch.randn(2, 12, length))
     tokens = -(-length // encoder.stride)
+    assert encoder.token_count(length) == tokens
     assert latents.signal.shape == (2, encoder.signal_channels, tokens)
     assert latents.features().shape == (2, encoder.channels, tokens)
+
+
+def test_the_trend_is_that_of_the_signal_unless_another_is_named():
+    encoder = ResidualEncoder(**SMALL).eval()
+    masked, whole = torch.randn(2, 3, 12, 400)
+    latents, leaking = encoder(masked), encoder(masked, whole)
+    assert torch.equal(latents.trend, encoder.trend_branch(trend(masked, encoder.trend_window)))
+    assert torch.equal(leaking.trend, encoder.trend_branch(trend(whole, encoder.trend_window)))
+    assert torch.equal(latents.signal, leaking.signal)
+
+
+def test_every_encoder_that_a_checkpoint_may_name_is_one():
+    assert set(ENCODERS) == {"ResidualEncoder", "McfEncoder"}
+    for name, kind in ENCODERS.items():
+        assert issubclass(kind, Encoder)
+        assert kind.__name__ == name
+
+
+def test_an_encoder_that_lacks_a_part_of_the_interface_can_not_be_built():
+    class Half(Encoder):
+        def token_count(self, length):
+            return length
+
+    with pytest.raises(TypeError, match=r"forward.*make_parts"):
+        Half()
 
 
 def test_the_score_of_a_record_does_not_depend_on_its_neighbours():

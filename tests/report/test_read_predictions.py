@@ -247,3 +247,30 @@ def test_any_table_is_read_within_bounds_or_refused(tmp_path_factory, cells):
         assert ((found.probabilities >= 0) & (found.probabilities <= 1)).all()
         assert ((found.targets == 0) | (found.targets == 1)).all()
         assert ((found.age >= 0) | found.age.isnan()).all()
+
+
+def test_anomaly_scores_are_read_where_a_table_has_them_from_either_file(tmp_path):
+    table = rows().assign(anomaly_score=np.linspace(-3, 9, 300), anomaly_percentile=np.linspace(0, 1, 300))
+    table.loc[4, "anomaly_score"] = np.nan
+    for name in ("a.parquet", "a.csv"):
+        found = read_predictions(written(table, tmp_path / name))
+        np.testing.assert_allclose(found.anomaly_score, table["anomaly_score"])
+        np.testing.assert_allclose(found.anomaly_percentile, table["anomaly_percentile"])
+    plain = read_predictions(written(rows(), tmp_path / "b.parquet"))
+    assert (plain.anomaly_score, plain.anomaly_percentile) == (None, None)
+
+
+@pytest.mark.parametrize(("column", "value"), [("anomaly_score", np.inf), ("anomaly_percentile", 1.01)])
+def test_an_impossible_anomaly_score_is_refused_with_its_record(tmp_path, column, value):
+    table = rows().assign(**{column: 0.5})
+    table.loc[7, column] = value
+    with pytest.raises(ConfigurationError, match=f"{column}' holds {value:g} for record {table.loc[7, 'record_id']}"):
+        read_predictions(written(table, tmp_path / "a.parquet"))
+
+
+def test_a_table_of_scores_alone_says_what_to_do_with_it(tmp_path):
+    table = rows().drop(columns=[f"probability/{name}" for name in LABELS]).assign(anomaly_score=1.0)
+    with pytest.raises(
+        ConfigurationError, match=r"no probabilities of labels, as of a model of stage 1.*AnomalyDetection"
+    ):
+        read_predictions(written(table, tmp_path / "a.parquet"))

@@ -61,6 +61,18 @@ def test_finetuning_starts_from_the_weights_of_the_checkpoint(folder):
         assert torch.equal(value, expected.state_dict()[name])
 
 
+def test_stage_2_starts_from_the_published_encoder_as_well(tmp_path):
+    spec = EncoderSpec("McfEncoder", {"widths": [4, 8], "channels": 6, "trend_window": 2})
+    original = spec.build(12)
+    save_encoder(tmp_path / "encoder", original, EncoderCheckpoint(spec, Preprocessing(), STATISTICS, "abc"))
+    module = FinetuneModule(Preprocessing(), ["a"], [0.5], encoder=str(tmp_path / "encoder")).eval()
+    found = module.network.encoder
+    assert type(found) is type(original)
+    assert found.state_dict().keys() == original.state_dict().keys()
+    assert all(torch.equal(value, original.state_dict()[name]) for name, value in found.state_dict().items())
+    assert module.network(torch.randn(2, 12, 1000)).logits.shape == (2, 1)
+
+
 def test_the_control_experiment_has_the_same_encoder_with_other_weights(folder):
     module = FinetuneModule(Preprocessing(), ["a"], [0.5], encoder=str(folder), random_weights=True)
     expected, _ = load_encoder(folder)
