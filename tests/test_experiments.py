@@ -2,18 +2,29 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 
 from ecgfair.__main__ import main
+from ecgfair.training.pretrain_settings import Choices
 
 # The others are arguments of other verbs, such as own_records/records.yaml, or go on top of a configuration.
 EXPERIMENTS = sorted(
     path
     for path in Path("experiments").rglob("*.yaml")
-    if "class_path" in (yaml.safe_load(path.read_text()).get("model") or {})
+    if "class_path" in (yaml.safe_load(path.read_text()).get("model") or {}) and path.parent.name != "anomaly"
 )
+ANOMALY = Path("experiments/anomaly")
+OVERLAYS = [
+    ("default", None),
+    ("default", "with_restoration"),
+    ("default", "ablations/restoration_alone"),
+    ("mcf", None),
+    ("mcf", "published"),
+]
+CHOICES = [path for path in sorted(ANOMALY.glob("ablations/*.yaml")) if "choices" in path.read_text()]
 MITIGATIONS = [
     path
     for path in sorted(Path("experiments/mitigation").glob("*.yaml"))
@@ -73,3 +84,31 @@ def test_every_shipped_mitigation_goes_on_top_of_a_configuration_of_stage_two(mi
     kept = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["mitigation"]
     assert bool(kept) == ("model" in asked)
     assert main(["test", "--config", str(folder / "config.yaml")]) == 0
+
+
+@pytest.mark.parametrize(("base", "overlay"), OVERLAYS)
+def test_every_shipped_experiment_on_anomalies_trains_scores_and_is_tested(base, overlay, tmp_path, synthetic_store):
+    configs = [ANOMALY / f"{base}.yaml"] + ([ANOMALY / f"{overlay}.yaml"] if overlay else [])
+    flags = ["--run", str(tmp_path / "run"), "--data.init_args.store", str(synthetic_store), *TINY]
+    flags += ["--trainer.check_val_every_n_epoch=1", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
+    flags += ["--data.init_args.batch_size=8", "--data.init_args.train_only=null"]
+    named = [flag for config in configs for flag in ("--config", str(config))]
+    assert main(["fit", *named, *flags]) == 0
+    assert main(["test", "--config", str(tmp_path / "run" / "config.yaml")]) == 0
+    assert "anomaly_score" in pq.read_schema(tmp_path / "run" / "test" / "predictions.parquet").names
+    done = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]["init_args"]
+    asked = yaml.safe_load(configs[-1].read_text())["model"]["init_args"]
+    for name, values in asked.items():
+        if name in ("choices", "scoring", "weights"):
+            assert values.items() <= done[name].items()
+
+
+@pytest.mark.parametrize("ablation", CHOICES, ids=lambda path: path.stem)
+def test_every_shipped_ablation_takes_one_choice_back(ablation):
+    settings = yaml.safe_load(ablation.read_text())
+    assert list(settings["model"]["init_args"]) == ["choices"]
+    (changed,) = settings["model"]["init_args"]["choices"].items()
+    published = yaml.safe_load((ANOMALY / "published.yaml").read_text())["model"]["init_args"]["choices"]
+    assert changed in published.items()
+    assert getattr(Choices(), changed[0]) != changed[1]
+    assert Choices(**dict([changed])) != Choices()

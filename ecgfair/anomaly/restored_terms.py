@@ -119,7 +119,8 @@ class RestoredTerms:
         middle, has = middle_beats(every, batch)
         beat = every.window[middle] if len(every.window) else every.window.new_zeros(batch, *every.window.shape[1:])
         spans = self._spans(beat)
-        masked = beat.nan_to_num().masked_fill(spans, 0).flatten(0, 1)
+        # Row 0 is of another record: where there is no beat, the network gets zeros, as in training.
+        masked = beat.nan_to_num().masked_fill(spans | ~has[:, None, None], 0).flatten(0, 1)
         global_tokens, _ = self.network.fuse(latents.signal, self.network.encode_beats(masked), has.repeat(self.passes))
         return global_tokens
 

@@ -24,6 +24,8 @@ DISTANCE: Final = "distance"
 TERMS: Final = (*RESTORED_TERMS, ALTERED, DISTANCE)
 MAPPED: Final = (*RESTORED_TERMS, ALTERED)
 """Terms that say where, too."""
+TERM_RECORDS: Final = 256
+"""Training records, about, that mean and spread of the terms are taken from; all of them where there are fewer."""
 
 
 @dataclass
@@ -174,7 +176,8 @@ class AnomalyScoring:
         features = torch.cat([self._features(signal, recorded.expand(signal.shape)) for signal, recorded, _ in batches])
         self.reference.fit_features(features)
         # A mean and a spread need fewer records than a covariance, and these terms cost more passes.
-        found = [self._terms(*batch, maps=True) for batch in batches[::8]]
+        step = min(max(len(features) // TERM_RECORDS, 1), len(batches))
+        found = [self._terms(*batch, maps=True) for batch in batches[::step]]
         self.reference.fit_terms(
             {name: torch.cat([terms.terms[name] for terms in found]) for name in found[0].terms},
             {name: torch.cat([terms.maps[name] for terms in found]) for name in found[0].maps},

@@ -12,19 +12,18 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
+from trained import load, normal_records
 
 from data_modules.streaming.base import StoresDataModule
 from ecgfair.anomaly.localisation import evaluate_localisation
 from ecgfair.anomaly.planting import PLANTED, plant
+from ecgfair.ecg import EcgBatch
 from ecgfair.training import PretrainModule
-from trained import batches_of, load
-
-VALIDATION, TEST = 9, 10
 
 
 class Mapped(NamedTuple):
@@ -36,26 +35,25 @@ class Mapped(NamedTuple):
     index: Tensor
 
 
-def mapped(module: PretrainModule, data: StoresDataModule, fold: int, kind: str, size: int) -> Mapped:
-    """Plant one kind into the normal records of a fold, and map them; records that can't take it are left out."""
-    labels = np.concatenate(data._labels)
-    normal = (labels[:, data.label_names.index("NORM")] > 0) & (labels.sum(1) == 1)
-    positions = np.flatnonzero(normal & (np.concatenate(data.record_folds) == fold))
-    parts = []
-    for number, batch in enumerate(batches_of(data, positions, size)):
-        generator = torch.Generator().manual_seed(1000 * fold + number)
-        spec = data.preprocessing
+def mapped(module: PretrainModule, data: StoresDataModule, part: str, kind: str, most: int) -> Mapped:
+    """Plant one kind into the first normal records of a part, and map them; those that can't take it are left out."""
+    spec = data.preprocessing
+    parts: list[Mapped] = []
+    for number, batch in enumerate(normal_records(data, part)):
+        if sum(len(done.index) for done in parts) >= most:
+            break
+        generator = torch.Generator().manual_seed(1000 * (part == "test") + number)
         recorded = batch["recorded"].expand(batch["signal"].shape)
         planted = plant(
             kind, batch["signal"], batch["beats"], spec.sampling_rate, spec.leads, generator, recorded=recorded
         )
         # A detector of beats sees the planted record: the beats are those that are in it.
-        told = {**batch, "signal": planted.signal, "beats": planted.beats}
-        shown = module.anomaly_scores(told, maps=True).map  # type: ignore[arg-type]  # of one type with the batch
+        told = cast("EcgBatch", {**batch, "signal": planted.signal, "beats": planted.beats})
+        shown = module.anomaly_scores(told, maps=True).map
         assert shown is not None  # noqa: S101  # it was asked for
         counted = recorded & ~(planted.changed & ~planted.truth)
         parts.append(Mapped(*(x[planted.has] for x in (shown, planted.truth, counted, batch["index"]))))
-    return Mapped(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return joined(parts)
 
 
 def joined(parts: list[Mapped]) -> Mapped:
@@ -81,23 +79,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", nargs="+", type=Path, required=True)
     parser.add_argument("--resamples", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--kinds", nargs="+", choices=PLANTED, default=PLANTED)
+    parser.add_argument("--most", type=int, default=10_000, help="Test records, to the end of a batch.")
+    parser.add_argument("--most_validation", type=int, default=10_000, help="Validation records, likewise.")
     asked = parser.parse_args()
+    console = Console(soft_wrap=True, highlight=False)
     for run in asked.runs:
         started = time.monotonic()
         module, data = load(run)
-        print(f"\n{run}\n")
-        print("| planted | fold 9 | AUROC over samples, fold 10 | mean over records | Dice | best Dice | records |")
-        print("|---|---|---|---|---|---|---|")
-        parts = {
-            kind: {fold: mapped(module, data, fold, kind, asked.batch) for fold in (VALIDATION, TEST)}
-            for kind in PLANTED
-        }
-        for kind, of_fold in parts.items():
-            print(row(kind, of_fold[TEST], of_fold[VALIDATION], 0))
-        everything = [joined([of_fold[fold] for of_fold in parts.values()]) for fold in (TEST, VALIDATION)]
-        print(row("all", everything[0], everything[1], asked.resamples))
-        print(f"{time.monotonic() - started:.0f} s")
+        console.print(f"\n{run}\n")
+        console.print(
+            "| planted | AUROC over samples, fold 9 | fold 10 | mean over records | Dice | best Dice | records |"
+        )
+        console.print("|---|---|---|---|---|---|---|")
+        tests, validations = [], []
+        for kind in asked.kinds:
+            tests.append(mapped(module, data, "test", kind, asked.most))
+            validations.append(mapped(module, data, "validation", kind, asked.most_validation))
+            console.print(row(kind, tests[-1], validations[-1], 0))
+        console.print(row("all", joined(tests), joined(validations), asked.resamples))
+        console.print(f"{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 import yaml
 
 from data_modules.streaming.base import StoresDataModule
 from data_modules.streaming.datamodules import EcgDataModule
-from data_modules.streaming.datasets import finish
 from ecgfair.anomaly.scoring import Scoring
 from ecgfair.callbacks import BEST
 from ecgfair.ecg import EcgBatch
@@ -47,9 +45,13 @@ def load(run: Path) -> tuple[PretrainModule, StoresDataModule]:
     return module.eval(), data
 
 
-def batches_of(data: StoresDataModule, positions: np.ndarray[Any, np.dtype[np.int64]], size: int) -> Iterator[EcgBatch]:
-    """Yield batches of the records at these positions of the store, on the CPU."""
-    dataset = data._dataset("predict")
-    dataset.positions = positions
-    for start in range(0, len(positions), size):
-        yield finish(dataset.__getitems__(list(range(start, min(start + size, len(positions))))), data.preprocessing)
+def normal_records(data: StoresDataModule, part: str) -> Iterator[EcgBatch]:
+    """Yield batches of the records of ``validation`` or ``test`` that are positive for NORM and nothing else."""
+    loader = data.val_dataloader() if part == "validation" else data.test_dataloader()
+    normal = data.label_names.index("NORM")
+    for batch in loader:
+        finished = data.on_after_batch_transfer(batch, 0)
+        rows = (finished["labels"][:, normal] > 0) & (finished["labels"].sum(1) == 1)
+        if rows.any():
+            taken = {name: value.expand(len(rows), *value.shape[1:])[rows] for name, value in finished.items()}
+            yield cast("EcgBatch", taken)

@@ -276,3 +276,15 @@ def test_beats_that_are_not_altered_are_left_to_the_last_bit(step, seed):
     assert not near.all()
     far = torch.stack([different[:, int(b) + 79 : int(b) + interval - 33].any(dim=1) for b in beats[0]], dim=1)
     assert not far.any()
+
+
+def test_each_beat_has_one_chance_of_a_tenth_to_a_half_where_only_some_are_altered():
+    beats = torch.arange(50, 950, 150).expand(500, -1)
+    signal = torch.randn(500, 1, 950, generator=seeded())
+    altered = Alteration(kinds={"plateau": 1}, some_beats=1, twice=0)(signal, beats, 100, seeded()).signal
+    different = (altered != signal)[:, 0]
+    chosen = torch.stack([different[:, int(b) - 33 : int(b) + 79].any(dim=1) for b in beats[0]], dim=1)
+    # With a chance of p, uniform from 0.1 to 0.5, and one of the six beats where none had luck.
+    none = (0.9**7 - 0.5**7) / 7 / 0.4
+    assert chosen.float().mean().item() == pytest.approx(0.3 + none / 6, abs=0.03)
+    assert (chosen.sum(dim=1) > 2).float().mean() > 0.1

@@ -61,9 +61,10 @@ def test_what_is_hidden_is_hidden_from_the_network(pretrain_module, make_batch):
     forward = pretrain_module.network.forward
     pretrain_module.network.forward = lambda *inputs: seen.update(inputs=inputs) or forward(*inputs)
     pretrain_module.losses(make_batch())
-    signal, beat, _ = seen["inputs"]
+    signal, beat, _, trend_of = seen["inputs"]
     assert (signal == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
     assert (beat == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert trend_of is None, "the trend is that of the masked signal"
 
 
 def test_missing_attributes_and_missing_beats_leave_every_loss_finite(pretrain_module, make_batch):
@@ -125,7 +126,7 @@ def _tiny():
     return SMALL
 
 
-@pytest.mark.parametrize("field", ["patch_seconds", "before_seconds", "after_seconds"])
+@pytest.mark.parametrize("field", ["before_seconds", "after_seconds"])
 def test_a_window_without_length_is_refused_by_name(field):
     with pytest.raises(ConfigurationError, match=field):
         Masking(**{field: 0.0})
@@ -142,8 +143,8 @@ def test_what_was_never_recorded_is_not_to_be_restored(pretrain_module, make_bat
     losses = pretrain_module.losses(batch, torch.Generator().manual_seed(0))
     forward = pretrain_module.network.forward
 
-    def worse_where_nothing_was_recorded(whole, beat, has_beat):
-        restoration = forward(whole, beat, has_beat)
+    def worse_where_nothing_was_recorded(*inputs):
+        restoration = forward(*inputs)
         restoration.whole.signal[:, 4] += 100
         restoration.whole.signal[:, :, 800:] += 100
         restoration.beat.signal[:, 4] += 100

@@ -1,0 +1,103 @@
+"""The table of anomaly scores: what is in the prediction tables of some runs, under both protocols, as Markdown.
+
+    python experiments/anomaly/table.py default=runs/anomaly/default-0,runs/anomaly/default-1 shape=runs/anomaly/baselines.parquet:pca_of_shape
+
+Each row is a name and files: runs (their `test/predictions.parquet`), or a table and a column of it. Several files are
+seeds: values are means over them, and the interval is that of the first. Rare against common takes the diagnostic
+statements, by their prevalence in folds 1 to 8.
+"""  # noqa: E501  # a command is one line
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+
+from data_modules.stores.store import RecordStore
+from ecgfair.anomaly.anomaly_report import AnomalyReport
+from ecgfair.anomaly.evaluation import evaluate_anomaly
+from ecgfair.anomaly.protocols import CORRECTED, select
+
+STATISTICS = ("auroc", "stratified_auroc", "average_precision", "best_f1", "sensitivity_at_specificity")
+HEADINGS = ("AUROC", "within age strata", "AUPRC", "best F1", "sensitivity at 90 % specificity")
+
+
+def scores(source: str) -> pd.Series[float]:
+    """Return the scores of a run or of a column of a table, by record id."""
+    path, _, column = source.partition(":")
+    file = Path(path) if path.endswith(".parquet") else Path(path) / "test" / "predictions.parquet"
+    table = pd.read_parquet(file)
+    return table.set_index("record_id")[column or "anomaly_score"]
+
+
+def report(store: RecordStore, score: pd.Series[float], fold: int, resamples: int) -> AnomalyReport:
+    """Evaluate the scores of a fold under the corrected protocol."""
+    table = store.columns(["record_id", "patient_id", "age", "sex", "fold"]).to_pandas()
+    superclasses, names = store.labels("superdiagnostic", 0.0)[1], store.labels("superdiagnostic", 0.0)[0]
+    folds = torch.tensor(table["fold"].to_numpy(dtype=np.int64))
+    chosen = select(CORRECTED, torch.from_numpy(superclasses.astype(np.float32)), names, folds)
+    own = score.reindex(table["record_id"]).to_numpy(dtype=np.float64, copy=True)
+    rows = torch.from_numpy(np.flatnonzero((table["fold"] == fold) & ~chosen.neither.numpy() & np.isfinite(own)))
+    statements, found = store.labels("diagnostic", 0.0)
+    others = [position for position, name in enumerate(statements) if name != "NORM"]
+    labels = found[:, others]
+    prevalence = labels[table["fold"].to_numpy() <= 8].mean(axis=0)
+    codes, _ = pd.factorize(table["patient_id"], sort=True)
+    return evaluate_anomaly(
+        torch.from_numpy(own)[rows],
+        chosen.abnormal[rows],
+        patients=torch.from_numpy(codes.astype(np.int64))[rows],
+        age=torch.tensor(table["age"].to_numpy(dtype=np.float64, na_value=np.nan))[rows],
+        sex=torch.tensor(table["sex"].to_numpy(dtype=np.int64))[rows],
+        labels=torch.from_numpy(labels.astype(np.float32))[rows],
+        label_names=[statements[position] for position in others],
+        prevalence=[float(share) for share in prevalence],
+        threshold=None,
+        resamples=resamples,
+    )
+
+
+def cell(reports: Sequence[AnomalyReport], statistic: str) -> str:
+    """Return the mean over seeds, and the interval of the first."""
+    rows = [one.overall(statistic) for one in reports]
+    mean = float(np.mean([row.value for row in rows]))
+    return f"{mean:.3f} ({rows[0].low:.3f}-{rows[0].high:.3f})"
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="+", help="name=run,run or name=table.parquet:column")
+    parser.add_argument("--store", default="stores/ptbxl")
+    parser.add_argument("--fold", type=int, default=10)
+    parser.add_argument("--resamples", type=int, default=1000)
+    asked = parser.parse_args()
+    store, console = RecordStore(asked.store), Console(soft_wrap=True, highlight=False)
+    reports = {}
+    for row in asked.rows:
+        name, _, sources = row.partition("=")
+        reports[name] = [report(store, scores(one), asked.fold, asked.resamples) for one in sources.split(",")]
+    console.print("| score | seeds |" + "".join(f" {heading} |" for heading in HEADINGS))
+    console.print("|---" * (len(HEADINGS) + 2) + "|")
+    for name, found in reports.items():
+        console.print(f"| {name} | {len(found)} |" + "".join(f" {cell(found, stat)} |" for stat in STATISTICS))
+    console.print("\n| score | group or diagnoses | AUROC | normals | abnormals |\n|---|---|---|---|---|")
+    for name, found in reports.items():
+        for line in found[0].rows:
+            is_group = line.attribute in ("sex", "age") and line.aggregate == "value"
+            is_mean = line.attribute == "diagnosis" and line.label in ("macro", "head", "medium", "tail")
+            if line.statistic == "auroc" and (is_group or is_mean):
+                what = (
+                    f"{line.attribute} {line.group if is_group else line.label} {line.aggregate.replace('value', '')}"
+                )
+                value = f"{line.value:.3f} ({line.low:.3f}-{line.high:.3f})"
+                console.print(f"| {name} | {what.strip()} | {value} | {line.normals} | {line.abnormals} |")
+
+
+if __name__ == "__main__":
+    main()
