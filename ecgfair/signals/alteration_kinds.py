@@ -73,7 +73,10 @@ def turn(records: Records) -> Records:
     centred = records.signal - baseline(records)
     dimensions = min(3, centred.shape[1])
     covariance = (centred @ centred.transpose(1, 2)).double()
-    basis = torch.linalg.eigh(covariance).eigenvectors[:, :, -dimensions:].to(centred.dtype)
+    basis = torch.linalg.eigh(covariance).eigenvectors[:, :, -dimensions:]
+    # Which way a component points is up to the library: here its greatest lead is positive, on every machine.
+    greatest = basis.gather(1, basis.abs().argmax(dim=1, keepdim=True))
+    basis = (basis * torch.where(greatest < 0, -1.0, 1.0)).to(centred.dtype)
     matrix = _rotation(records)[:, :dimensions, :dimensions]
     stretched = (0.4 * records.normal(dimensions)).exp()
     matrix = torch.where(records.chance(0.4, 1, 1), matrix * stretched[:, None], matrix)

@@ -22,6 +22,7 @@ from trained import load, normal_records
 from data_modules.streaming.base import StoresDataModule
 from ecgfair.anomaly.localisation import evaluate_localisation
 from ecgfair.anomaly.planting import PLANTED, plant
+from ecgfair.callbacks import BEST
 from ecgfair.ecg import EcgBatch
 from ecgfair.training import PretrainModule
 
@@ -78,6 +79,7 @@ def main() -> None:
     """Print a table a run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", nargs="+", type=Path, required=True)
+    parser.add_argument("--checkpoint", default=BEST, help="Of each run; checkpoints/last.ckpt for the last epoch.")
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--kinds", nargs="+", choices=PLANTED, default=PLANTED)
     parser.add_argument("--most", type=int, default=10_000, help="Test records, to the end of a batch.")
@@ -86,7 +88,7 @@ def main() -> None:
     console = Console(soft_wrap=True, highlight=False)
     for run in asked.runs:
         started = time.monotonic()
-        module, data = load(run)
+        module, data = load(run, asked.checkpoint)
         console.print(f"\n{run}\n")
         console.print(
             "| planted | AUROC over samples, fold 9 | fold 10 | mean over records | Dice | best Dice | records |"

@@ -21,8 +21,8 @@ from ecgfair.training import PretrainModule
 from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
 
 
-def load(run: Path) -> tuple[PretrainModule, StoresDataModule]:
-    """Return the module of a run in evaluation mode, and its data module."""
+def load(run: Path, checkpoint: str = BEST) -> tuple[PretrainModule, StoresDataModule]:
+    """Return the module of a run in evaluation mode, with the weights of a checkpoint, and its data module."""
     settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     data = EcgDataModule(**settings["data"]["init_args"] | {"sampling": None})
     told = {name: value for name, value in settings["model"]["init_args"].items() if value is not None}
@@ -41,7 +41,7 @@ def load(run: Path) -> tuple[PretrainModule, StoresDataModule]:
             told[name] = kind(**told[name])
     told.pop("optimisation", None)
     module = PretrainModule(data.preprocessing, **told)
-    module.load_state_dict(torch.load(run / BEST, map_location="cpu", weights_only=True)["state_dict"])
+    module.load_state_dict(torch.load(run / checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     return module.eval(), data
 
 

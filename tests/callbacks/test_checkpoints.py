@@ -1,7 +1,10 @@
+import warnings
+
 import pytest
+import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from ecgfair.callbacks import EncoderExport
+from ecgfair.callbacks import BestCheckpoint, EncoderExport
 from ecgfair.ecg import Preprocessing
 from ecgfair.errors import ConfigurationError
 from ecgfair.models.encoder import EncoderSpec
@@ -28,6 +31,37 @@ def module():
 
 def stem(folder):
     return load_encoder(folder)[0].signal_branch.stem.weight
+
+
+class Scripted(LightningModule):
+    """Logs a loss that gets worse after the second epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.weight(batch).sum()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", [3.0, 1.0, 2.0, 4.0][self.current_epoch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch_and_the_best_one_of_the_best(tmp_path):
+    data = torch.utils.data.DataLoader(torch.ones(2, 1))
+    settings = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        max_epochs=4, default_root_dir=tmp_path, callbacks=[BestCheckpoint("val/loss", "min")], **settings
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(Scripted(), data, data)
+    folder = tmp_path / "checkpoints"
+    epochs = {name: torch.load(folder / f"{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")}
+    assert epochs == {"best": 1, "last": 3}
 
 
 def test_the_encoder_of_the_best_epoch_and_that_of_the_last_are_both_kept(tmp_path, module):
