@@ -50,7 +50,7 @@ class Scoring:
         patch_seconds: Length of a patch.
         smoothing_seconds: Standard deviation of the Gaussian that smooths the map along time.
         reference_records: Training records, at most, that the distance is taken from; the other terms' means and
-            spreads are taken from an eighth of them.
+            spreads are taken from about 256 of them.
 
     Raises:
         ConfigurationError: A term is unknown, a value can't work.
