@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ecgfair.anomaly.calibration import MIN_NORMALS, NormalCalibration
-from ecgfair.anomaly.decisions import LEVEL, Thresholds, choose_thresholds
+from ecgfair.anomaly.evaluation.decisions import LEVEL, Thresholds, choose_thresholds
 from ecgfair.errors import CheckpointError, ConfigurationError
 from ecgfair.groups import DEFAULT_AGE_EDGES, Grouping, group_by_demographics
 

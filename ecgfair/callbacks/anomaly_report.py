@@ -13,9 +13,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from ecgfair.anomaly.anomaly_report import AnomalyReport
-from ecgfair.anomaly.decisions import Thresholds
-from ecgfair.anomaly.evaluation import evaluate_anomaly
+from ecgfair.anomaly.evaluation.decisions import Thresholds
+from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
+from ecgfair.anomaly.evaluation.report import AnomalyReport
 from ecgfair.anomaly.protocols import CORRECTED, NEITHER, Protocol, Selection, in_words, select
 from ecgfair.callbacks.log_tables import log_table
 from ecgfair.errors import ConfigurationError

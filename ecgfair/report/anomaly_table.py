@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ecgfair.anomaly.anomaly_report import (
+from ecgfair.anomaly.evaluation.report import (
     AGE_ALONE,
     AGE_ALONE_STRATIFIED,
     BEST_F1,

@@ -20,8 +20,8 @@ from torch import Tensor
 from trained import load, normal_records
 
 from data_modules.streaming.base import StoresDataModule
-from ecgfair.anomaly.localisation import evaluate_localisation
-from ecgfair.anomaly.planting import PLANTED, plant
+from ecgfair.anomaly.evaluation.localisation import evaluate_localisation
+from ecgfair.anomaly.planting.plant import PLANTED, plant
 from ecgfair.callbacks import BEST
 from ecgfair.ecg import EcgBatch
 from ecgfair.training import PretrainModule

@@ -19,8 +19,8 @@ import torch
 from rich.console import Console
 
 from data_modules.stores.store import RecordStore
-from ecgfair.anomaly.anomaly_report import AnomalyReport
-from ecgfair.anomaly.evaluation import evaluate_anomaly
+from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
+from ecgfair.anomaly.evaluation.report import AnomalyReport
 from ecgfair.anomaly.protocols import CORRECTED, select
 
 STATISTICS = ("auroc", "stratified_auroc", "average_precision", "best_f1", "sensitivity_at_specificity")

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from ecgfair.anomaly.decisions import (
+from ecgfair.anomaly.evaluation.decisions import (
     as_probabilities,
     best_f1_threshold,
     check_score,
@@ -128,7 +128,7 @@ def test_a_long_table_is_worked_off_in_parts_with_the_same_result(monkeypatch):
     score, abnormal = torch.rand(40, generator=generator), torch.rand(40, generator=generator) < 0.5
     weights = torch.rand(7, 40, generator=generator, dtype=torch.float64)
     whole = sensitivity_at_specificity(score, abnormal, 0.9, weights)
-    monkeypatch.setattr("ecgfair.anomaly.decisions._CHUNK_ELEMENTS", 90)
+    monkeypatch.setattr("ecgfair.anomaly.evaluation.decisions._CHUNK_ELEMENTS", 90)
     assert torch.equal(sensitivity_at_specificity(score, abnormal, 0.9, weights), whole)
 
 

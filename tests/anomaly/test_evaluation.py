@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from ecgfair.anomaly.anomaly_report import COLUMNS
-from ecgfair.anomaly.decisions import Thresholds, best_f1_threshold, choose_thresholds, f1_at
-from ecgfair.anomaly.evaluation import evaluate_anomaly
+from ecgfair.anomaly.evaluation.decisions import Thresholds, best_f1_threshold, choose_thresholds, f1_at
+from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
+from ecgfair.anomaly.evaluation.report import COLUMNS
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import age_strata, group_by_age, group_by_sex
 from ecgfair.metrics.chance.intervals import confidence_interval

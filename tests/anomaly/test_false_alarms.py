@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgfair.anomaly.calibration import NormalCalibration
-from ecgfair.anomaly.false_alarms import compare_calibrations, false_positive_rates
+from ecgfair.anomaly.evaluation.false_alarms import compare_calibrations, false_positive_rates
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import group_by_age, group_by_column, group_by_sex
 

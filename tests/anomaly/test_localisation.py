@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
-from ecgfair.anomaly import map_samples
-from ecgfair.anomaly.localisation import best_dice, dice_at, evaluate_localisation, sample_auroc
-from ecgfair.anomaly.map_samples import MapSamples
+from ecgfair.anomaly.evaluation import map_samples
+from ecgfair.anomaly.evaluation.localisation import best_dice, dice_at, evaluate_localisation, sample_auroc
+from ecgfair.anomaly.evaluation.map_samples import MapSamples
 from ecgfair.errors import ConfigurationError
 from ecgfair.metrics.chance.resampling import patient_weights
 from ecgfair.metrics.kernels.auroc import auroc

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from ecgfair.anomaly.planted_kinds import VISIBLE
-from ecgfair.anomaly.planted_subject import Planting
-from ecgfair.anomaly.planting import plant
+from ecgfair.anomaly.planting.kinds import VISIBLE
+from ecgfair.anomaly.planting.plant import plant
+from ecgfair.anomaly.planting.subject import Planting
 from ecgfair.ecg import LEADS
 from ecgfair.errors import ConfigurationError
 from tests.anomaly.planted_cases import P_WAVE, QRS, T_END, Drawn, drawn, spans

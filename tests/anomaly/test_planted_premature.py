@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from ecgfair.anomaly.planted_subject import Planting
-from ecgfair.anomaly.planting import Planted, plant
+from ecgfair.anomaly.planting.plant import Planted, plant
+from ecgfair.anomaly.planting.subject import Planting
 from ecgfair.ecg import LEADS
 from tests.anomaly.planted_cases import Drawn, drawn, spans
 

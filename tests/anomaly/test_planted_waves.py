@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ecgfair.anomaly.planted_waves import Waves, above_line, find_waves
+from ecgfair.anomaly.planting.waves import Waves, above_line, find_waves
 from tests.anomaly.planted_cases import P_WAVE, QRS, T_END, Drawn, drawn
 
 UNKNOWN = (np.nan, np.nan, np.nan)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules.measuring.measurement import measure_batch
-from ecgfair.anomaly.planted_subject import Planting
-from ecgfair.anomaly.planting import PLANTED, Planted, plant, planted_benchmark
+from ecgfair.anomaly.planting.plant import PLANTED, Planted, plant, planted_benchmark
+from ecgfair.anomaly.planting.subject import Planting
 from ecgfair.ecg import LEADS
 from ecgfair.errors import ConfigurationError
 from tests.anomaly.planted_cases import Drawn, dilated, drawn

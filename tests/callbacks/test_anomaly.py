@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 
 from ecgfair.anomaly.calibration import NormalCalibration
-from ecgfair.anomaly.decisions import choose_thresholds
+from ecgfair.anomaly.evaluation.decisions import choose_thresholds
 from ecgfair.callbacks import AnomalyDetection, PredictionTable
 from ecgfair.callbacks.anomaly_calibration import Calibration
 from ecgfair.callbacks.anomaly_examples import Examples

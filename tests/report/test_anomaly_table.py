@@ -5,8 +5,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from ecgfair.anomaly.decisions import Thresholds
-from ecgfair.anomaly.evaluation import evaluate_anomaly
+from ecgfair.anomaly.evaluation.decisions import Thresholds
+from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
 from ecgfair.anomaly.protocols import CORRECTED, PUBLISHED
 from ecgfair.report.anomaly_table import MOST_LABELS, anomaly_frame, render_anomaly
 from ecgfair.report.fairness_table import PLAIN_WIDTH

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ecgfair.anomaly.map_samples import MapSamples, Over, SampleAuroc
+from ecgfair.anomaly.evaluation.map_samples import MapSamples, Over, SampleAuroc
 from ecgfair.anomaly.maps import average_overlaps, smooth
 from ecgfair.metrics.chance.intervals import confidence_interval
 from ecgfair.metrics.chance.resampling import patient_weights

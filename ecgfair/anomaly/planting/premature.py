@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from ecgfair.anomaly.planted_subject import (
+from ecgfair.anomaly.planting.subject import (
     EARLIEST,
     Change,
     Draw,
@@ -19,7 +19,7 @@ from ecgfair.anomaly.planted_subject import (
     swell,
     unchanged,
 )
-from ecgfair.anomaly.planted_waves import Floats, Waves, above_line
+from ecgfair.anomaly.planting.waves import Floats, Waves, above_line
 
 _T_TURN: Final = 0.04  # seconds after the wide QRS complex in which a premature beat turns to its opposite T wave
 _HIGHER: Final = 1.3  # times as high as the usual beat is a premature one, before its notches are taken off

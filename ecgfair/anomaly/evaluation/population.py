@@ -16,7 +16,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ecgfair.anomaly.anomaly_report import (
+from ecgfair.anomaly.evaluation.decisions import (
+    Thresholds,
+    as_probabilities,
+    best_f1_threshold,
+    f1_at,
+    sensitivity_at_specificity,
+)
+from ecgfair.anomaly.evaluation.report import (
     ABNORMAL,
     AGE_ALONE,
     AGE_ALONE_STRATIFIED,
@@ -25,13 +32,6 @@ from ecgfair.anomaly.anomaly_report import (
     F1,
     SENSITIVITY,
     AnomalyRow,
-)
-from ecgfair.anomaly.decisions import (
-    Thresholds,
-    as_probabilities,
-    best_f1_threshold,
-    f1_at,
-    sensitivity_at_specificity,
 )
 from ecgfair.groups import age_strata, group_by_demographics
 from ecgfair.metrics.blocks import Block, Resampled

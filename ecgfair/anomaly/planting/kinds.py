@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from scipy import signal as sps
 
-from ecgfair.anomaly.planted_premature import premature_beat
-from ecgfair.anomaly.planted_subject import Change, Draw, Planting, Subject, between, some, stretched, swell, unchanged
-from ecgfair.anomaly.planted_waves import Flags, Floats, Samples, above_line
+from ecgfair.anomaly.planting.premature import premature_beat
+from ecgfair.anomaly.planting.subject import Change, Draw, Planting, Subject, between, some, stretched, swell, unchanged
+from ecgfair.anomaly.planting.waves import Flags, Floats, Samples, above_line
 
 VISIBLE: Final = 0.02
 """Millivolts from which a change belongs to the truth: a fifth of a small square of the paper."""

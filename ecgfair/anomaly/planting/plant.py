@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgfair.anomaly.planted_kinds import KINDS, LIMB_ELECTRODES
-from ecgfair.anomaly.planted_subject import Change, Planting, Subject
-from ecgfair.anomaly.planted_waves import Waves, find_waves
+from ecgfair.anomaly.planting.kinds import KINDS, LIMB_ELECTRODES
+from ecgfair.anomaly.planting.subject import Change, Planting, Subject
+from ecgfair.anomaly.planting.waves import Waves, find_waves
 from ecgfair.errors import ConfigurationError, did_you_mean
 
 PLANTED: Final = tuple(KINDS)
-"""The kinds that can be planted; ``planted_kinds`` says of each what it does and what counts as its place."""
+"""The kinds that can be planted; ``kinds`` says of each what it does and what counts as its place."""
 
 _SLOWEST: Final = 50.0  # Hz; at fewer a QRS complex is two samples
 _FLAT: Final = 1e-6  # mV between highest and lowest sample; such a lead shows nothing that could be changed

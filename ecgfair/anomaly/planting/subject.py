@@ -9,7 +9,7 @@ import numpy as np
 from scipy import signal as sps
 from scipy.interpolate import CubicSpline
 
-from ecgfair.anomaly.planted_waves import Flags, Floats, Samples, Waves
+from ecgfair.anomaly.planting.waves import Flags, Floats, Samples, Waves
 from ecgfair.errors import ConfigurationError
 
 EARLIEST: Final = 0.20

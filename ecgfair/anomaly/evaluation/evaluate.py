@@ -1,6 +1,6 @@
 """How well anomaly scores tell abnormal records from normal ones: overall, by diagnosis, by group, and within ages.
 
-What is measured of whom is in ``anomaly.population``; here is what is accepted, and what comes out.
+What is measured of whom is in ``anomaly.evaluation.population``; here is what is accepted, and what comes out.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ecgfair.anomaly.anomaly_report import AnomalyReport
-from ecgfair.anomaly.decisions import LEVEL, Thresholds, check_score
-from ecgfair.anomaly.population import STATISTICS, Population
+from ecgfair.anomaly.evaluation.decisions import LEVEL, Thresholds, check_score
+from ecgfair.anomaly.evaluation.population import STATISTICS, Population
+from ecgfair.anomaly.evaluation.report import AnomalyReport
 from ecgfair.anomaly.protocols import NORMAL_LABEL
 from ecgfair.ecg import UNKNOWN_SEX
 from ecgfair.errors import ConfigurationError
