@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ecgfair.anomaly.normal_beats import NormalBeats
+from ecgfair.anomaly.terms import BEAT_TERMS
+from ecgfair.ecg import LEADS
 from ecgfair.errors import ConfigurationError
 
 LEAST_RECORDS = 16
@@ -20,6 +23,7 @@ class NormalReference(nn.Module):
     Args:
         terms: Names of the terms of the score.
         features: Number of features.
+        leads: Number of leads.
     """
 
     term_mean: Tensor
@@ -31,9 +35,10 @@ class NormalReference(nn.Module):
     precision: Tensor
     records: Tensor
 
-    def __init__(self, terms: Sequence[str], features: int) -> None:
+    def __init__(self, terms: Sequence[str], features: int, leads: int = len(LEADS)) -> None:
         super().__init__()
         self.terms = tuple(terms)
+        self.beats = NormalBeats(leads) if set(BEAT_TERMS) & set(self.terms) else None
         for name in ("term", "map"):
             self.register_buffer(f"{name}_mean", torch.zeros(len(self.terms)))
             self.register_buffer(f"{name}_std", torch.ones(len(self.terms)))

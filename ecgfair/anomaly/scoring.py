@@ -10,19 +10,20 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from ecgfair.anomaly.beat_terms import BeatTerms
 from ecgfair.anomaly.evaluated import evaluated
 from ecgfair.anomaly.maps import PUBLISHED_SMOOTHING, smooth
 from ecgfair.anomaly.reference import NormalReference
 from ecgfair.anomaly.restored_terms import RestoredTerms
 from ecgfair.anomaly.scores import AnomalyScores
-from ecgfair.anomaly.terms import RESTORED_TERMS, Geometry, Terms
+from ecgfair.anomaly.terms import BEAT_TERMS, RESTORED_TERMS, Geometry, Terms
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.models.restoration import RestorationNetwork
 
 ALTERED: Final = "altered"
 DISTANCE: Final = "distance"
-TERMS: Final = (*RESTORED_TERMS, ALTERED, DISTANCE)
-MAPPED: Final = (*RESTORED_TERMS, ALTERED)
+TERMS: Final = (*RESTORED_TERMS, ALTERED, DISTANCE, *BEAT_TERMS)
+MAPPED: Final = (*RESTORED_TERMS, ALTERED, *BEAT_TERMS)
 """Terms that say where, too."""
 TERM_RECORDS: Final = 256
 """Training records, about, that mean and spread of the terms are taken from; all of them where there are fewer."""
@@ -83,8 +84,8 @@ class Scoring:
             raise ConfigurationError(f"scoring.patch_seconds is {self.patch_seconds}: expected a positive length.")
         if not 0 <= self.smoothing_seconds < math.inf:
             raise ConfigurationError(f"scoring.smoothing_seconds is {self.smoothing_seconds}: expected 0 or more.")
-        if DISTANCE in self.terms and not self.standardise:
-            raise ConfigurationError("scoring.terms has distance, which needs scoring.standardise: true.")
+        if not self.standardise and (learned := [name for name in self.measured if name in (DISTANCE, *BEAT_TERMS)]):
+            raise ConfigurationError(f"scoring has the term {learned[0]}, which needs scoring.standardise: true.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,6 +142,7 @@ class AnomalyScoring:
             trend_unmasked=trend_unmasked,
         )
         self._rate = geometry.sampling_rate
+        self._of_beats = None if reference.beats is None else BeatTerms(reference.beats, geometry.sampling_rate)
 
     @torch.inference_mode()
     def __call__(self, signal: Tensor, recorded: Tensor, beats: Tensor, *, maps: bool = False) -> AnomalyScores:
@@ -175,6 +177,8 @@ class AnomalyScoring:
         """
         features = torch.cat([self._features(signal, recorded.expand(signal.shape)) for signal, recorded, _ in batches])
         self.reference.fit_features(features)
+        if self._of_beats is not None:
+            self._of_beats.fit(batches)
         # A mean and a spread need fewer records than a covariance, and these terms cost more passes.
         step = min(max(len(features) // TERM_RECORDS, 1), len(batches))
         found = [self._terms(*batch, maps=True) for batch in batches[::step]]
@@ -198,6 +202,8 @@ class AnomalyScoring:
             found = Terms.none(beats, signal.shape[-1])
             if asked & set(RESTORED_TERMS):
                 found = self._restored(signal, recorded, beats, asked, maps=maps)
+            if self._of_beats is not None and asked & set(BEAT_TERMS):
+                self._of_beats.add(found, signal, recorded, beats, maps=maps)
             if asked & {ALTERED, DISTANCE}:
                 self._add_unmasked(found, signal, recorded, asked, maps=maps)
         return found

@@ -97,7 +97,9 @@ class PretrainModule(EcgModule):
             shared_log_variance=self.choices.log_variance == "shared",
             alteration_head=self.weights.altered > 0,
         )
-        self.reference = NormalReference(self.scoring.measured, 2 * self.network.encoder.channels)
+        self.reference = NormalReference(
+            self.scoring.measured, 2 * self.network.encoder.channels, len(preprocessing.leads)
+        )
         self._scored = self._make_scoring()
 
     def save_encoder(self, folder: Path | str) -> None:

@@ -1,7 +1,11 @@
-"""Made populations for the tests of protocols and of the evaluation of scores."""
+"""Made populations for the tests of protocols and of the evaluation of scores, and what is expected of them."""
+
+import math
 
 import torch
 from hypothesis import strategies as st
+
+from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
 
 NAMES = ("NORM", "MI", "STTC", "CD", "HYP")
 
@@ -44,3 +48,19 @@ def scored(draw, largest=30):
     score = draw(st.lists(st.integers(-distinct, distinct), min_size=records, max_size=records))
     abnormal = draw(st.lists(st.booleans(), min_size=records, max_size=records))
     return torch.tensor(score, dtype=torch.float64) / 7, torch.tensor(abnormal)
+
+
+def evaluated(case, **more):
+    """The report of a population, without intervals unless they are asked for."""
+    return evaluate_anomaly(**{"resamples": 0, **case, **more})
+
+
+def brute_stratified(score, abnormal, strata):
+    """The share of pairs of the same stratum in which the abnormal record scores higher, pair by pair."""
+    won = pairs = 0.0
+    for one in abnormal.nonzero()[:, 0].tolist():
+        for other in (~abnormal).nonzero()[:, 0].tolist():
+            if strata[one] == strata[other] != -1:
+                pairs += 1
+                won += float(score[one] > score[other]) + 0.5 * float(score[one] == score[other])
+    return won / pairs if pairs else math.nan

@@ -1,13 +1,15 @@
-"""Small networks, made records, and stub networks of which it is known what they say."""
+"""Small networks, made records, stub networks of which it is known what they say, and how scores are compared."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ecgfair.anomaly.reference import NormalReference
+from ecgfair.anomaly.scores import AnomalyScores
 from ecgfair.anomaly.scoring import AnomalyScoring, Scoring
 from ecgfair.anomaly.terms import Geometry
 from ecgfair.models.encoder import Latents, McfEncoder, ResidualEncoder
@@ -17,8 +19,12 @@ LEADS, LENGTH, RATE = 3, 400, 100.0
 GEOMETRY = Geometry(RATE, before=28, after=68)
 WINDOW = GEOMETRY.window
 FAMILIES = ("residual", "mcf")
+COVERS = ("patches", "phases")
 BEATS = ((40, 120, 200, 280, 360), (90, 170, 260), (), (150,), (5, 395))
 """R peaks of five records: regular, fewer, none, one, and two of which no window is whole."""
+ALL = {"whole": 1.0, "beat": 2.0, "trend": 0.5, "altered": 1.0, "distance": 1.0}
+ALL_MAPPED = {"whole": 1.0, "beat": 2.0, "trend": 0.5, "altered": 1.0}
+"""Every term, and every term that has a map, with weights that differ."""
 
 
 def network(family: str = "residual", *, leads: int = LEADS) -> RestorationNetwork:
@@ -63,6 +69,38 @@ def scorer(net: Any, *, fitted: bool = True, **settings: Any) -> AnomalyScoring:
     if fitted and scoring.standardise:
         made.fit_reference([many()])
     return made
+
+
+@cache
+def full(family: str = "residual", cover: str = "phases") -> AnomalyScoring:
+    """Scoring by every term, with a network that no test changes."""
+    return scorer(network(family), terms=ALL, map_terms=ALL_MAPPED, cover=cover)
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    """Assert that two tensors differ by no more than rounding; NaN equals NaN."""
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4, equal_nan=True)
+
+
+def same(one: Tensor, other: Tensor) -> None:
+    """Assert that two tensors do not differ at all; NaN equals NaN."""
+    torch.testing.assert_close(one, other, atol=0, rtol=0, equal_nan=True)
+
+
+def rows_of(scores: AnomalyScores, rows: Any) -> list[Tensor]:
+    """All that these scores, made with maps, say of some records."""
+    assert scores.map is not None
+    return [
+        scores.score[rows],
+        scores.has_beat[rows],
+        scores.map[rows],
+        *(part[rows] for part in scores.parts.values()),
+    ]
+
+
+def take(batch: tuple[Tensor, ...], rows: Any) -> tuple[Tensor, ...]:
+    """Some records of a batch."""
+    return tuple(part[rows] for part in batch)
 
 
 class _Encoder(nn.Module):

@@ -18,6 +18,7 @@ from tests.anomaly.scoring_cases import (
     network,
     padded,
     records,
+    same,
 )
 
 HAS_WHOLE_BEAT = [True, True, False, True, False]
@@ -26,10 +27,6 @@ HAS_WHOLE_BEAT = [True, True, False, True, False]
 def nothing_restored(log_variance=0.0):
     """A network that restores 0 whatever it sees."""
     return StubNetwork(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), log_variance)
-
-
-def same(one, other):
-    torch.testing.assert_close(one, other, atol=0, rtol=0, equal_nan=True)
 
 
 def close(one, other):

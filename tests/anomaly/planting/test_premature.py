@@ -6,7 +6,7 @@ import torch
 from ecgfair.anomaly.planting.plant import Planted, plant
 from ecgfair.anomaly.planting.subject import Planting
 from ecgfair.ecg import LEADS
-from tests.anomaly.planted_cases import Drawn, drawn, spans
+from tests.anomaly.planting.planted_cases import Drawn, drawn, spans
 
 LEAD = LEADS.index("V5")
 

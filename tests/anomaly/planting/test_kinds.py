@@ -7,7 +7,7 @@ from ecgfair.anomaly.planting.plant import plant
 from ecgfair.anomaly.planting.subject import Planting
 from ecgfair.ecg import LEADS
 from ecgfair.errors import ConfigurationError
-from tests.anomaly.planted_cases import P_WAVE, QRS, T_END, Drawn, drawn, spans
+from tests.anomaly.planting.planted_cases import P_WAVE, QRS, T_END, Drawn, drawn, spans
 
 
 def planted(kind: str, ecg: Drawn, seed: int = 0, leads: tuple[str, ...] = LEADS, **strengths: object):

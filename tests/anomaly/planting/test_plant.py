@@ -14,7 +14,7 @@ from ecgfair.anomaly.planting.plant import PLANTED, Planted, plant, planted_benc
 from ecgfair.anomaly.planting.subject import Planting
 from ecgfair.ecg import LEADS
 from ecgfair.errors import ConfigurationError
-from tests.anomaly.planted_cases import Drawn, dilated, drawn
+from tests.anomaly.planting.planted_cases import Drawn, dilated, drawn
 
 OF_BEATS = ("missing_p", "widened_qrs", "st_elevation", "premature_beat")
 REACH = {"missing_p": 0, "widened_qrs": 35, "st_elevation": 4, "premature_beat": 110, "lead_inversion": 0}

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ecgfair.anomaly.planting.waves import Waves, above_line, find_waves
-from tests.anomaly.planted_cases import P_WAVE, QRS, T_END, Drawn, drawn
+from tests.anomaly.planting.planted_cases import P_WAVE, QRS, T_END, Drawn, drawn
 
 UNKNOWN = (np.nan, np.nan, np.nan)
 
