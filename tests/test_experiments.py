@@ -19,7 +19,8 @@ EXPERIMENTS = sorted(
 ANOMALY = Path("experiments/anomaly")
 OVERLAYS = [
     ("default", None),
-    ("default", "with_restoration"),
+    ("default", "everything"),
+    ("default", "ablations/with_restoration"),
     ("default", "ablations/restoration_alone"),
     ("mcf", None),
     ("mcf", "published"),
@@ -92,12 +93,13 @@ def test_every_shipped_experiment_on_anomalies_trains_scores_and_is_tested(base,
     flags = ["--run", str(tmp_path / "run"), "--data.init_args.store", str(synthetic_store), *TINY]
     flags += ["--trainer.check_val_every_n_epoch=1", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
     flags += ["--data.init_args.batch_size=8", "--data.init_args.train_only=null"]
+    flags += ["--model.init_args.scoring.reference_records=16"]
     named = [flag for config in configs for flag in ("--config", str(config))]
     assert main(["fit", *named, *flags]) == 0
     assert main(["test", "--config", str(tmp_path / "run" / "config.yaml")]) == 0
     assert "anomaly_score" in pq.read_schema(tmp_path / "run" / "test" / "predictions.parquet").names
     done = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]["init_args"]
-    asked = yaml.safe_load(configs[-1].read_text())["model"]["init_args"]
+    asked = yaml.safe_load(configs[-1].read_text()).get("model", {"init_args": {}})["init_args"]
     for name, values in asked.items():
         if name in ("choices", "scoring", "weights"):
             assert values.items() <= done[name].items()

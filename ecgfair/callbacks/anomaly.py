@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Final
 
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
 from ecgfair.anomaly.maps import PUBLISHED_SMOOTHING
-from ecgfair.anomaly.protocols import NORMAL_LABEL
+from ecgfair.anomaly.protocols import NORMAL_LABEL, Selection
 from ecgfair.callbacks.anomaly_calibration import Calibration
 from ecgfair.callbacks.anomaly_examples import Examples, draw_examples
 from ecgfair.callbacks.anomaly_records import data_labels, no_scored_records, scored_records, scorer
-from ecgfair.callbacks.anomaly_report import Measured, normal_and_abnormal, patients_of, run_protocol, tell
-from ecgfair.callbacks.fairness_record import run_folder
-from ecgfair.callbacks.gather import gather_rows, refuse_skipped_ranks, unique_by_index
+from ecgfair.callbacks.anomaly_report import Measured, normal_and_abnormal, run_protocol, tell
+from ecgfair.callbacks.anomaly_scalars import anomaly_scalars
+from ecgfair.callbacks.epoch_measurement import EpochMeasurement
 from ecgfair.callbacks.history import Stage
 from ecgfair.callbacks.log_figures import log_figures
-from ecgfair.callbacks.measured import records_table
+from ecgfair.callbacks.measured import patients_of, records_table
+from ecgfair.callbacks.run_folder import leaves_files, run_folder
 from ecgfair.errors import ConfigurationError, did_you_mean
-from ecgfair.groups import DEFAULT_AGE_EDGES, age_strata, group_by_demographics
+from ecgfair.groups import DEFAULT_AGE_EDGES, group_by_demographics
 from ecgfair.metrics.fairness import FairnessConfig
-from ecgfair.metrics.kernels.auroc import auroc
-from ecgfair.metrics.kernels.stratified import stratified_auroc
 from ecgfair.training import PretrainModule
 
 MAPS_FOLDER: Final = "maps"
@@ -36,7 +34,7 @@ MOST_MAPS: Final = 16
 """Figures an epoch; each takes a fraction of a second."""
 
 
-class AnomalyDetection(Callback):
+class AnomalyDetection(EpochMeasurement[Calibration]):
     """Log how well anomaly scores do, calibrate them on normals, draw a few maps; at a test, print the whole table.
 
     The module has ``anomaly_scores(batch, maps=…)`` and ``anomaly_parts`` (see ``PretrainModule``); where its steps
@@ -82,6 +80,7 @@ class AnomalyDetection(Callback):
         resamples: int = 1000,
         seed: int = 0,
     ) -> None:
+        super().__init__("calibration", Calibration.from_dict, logged="anomaly")
         if not 0 <= maps <= MOST_MAPS:
             raise ConfigurationError(f"maps is {maps}: expected 0 to {MOST_MAPS} figures an epoch.")
         if not 0 <= smoothing < math.inf:
@@ -95,20 +94,24 @@ class AnomalyDetection(Callback):
         self.smoothing = smoothing
         self.resamples = resamples
         self.seed = seed
-        self.calibration: Calibration | None = None
         self._examples = Examples(maps)
         self._labels: list[str] = []
-        self._batches: list[dict[str, Tensor]] = []
         self._measured: Measured | None = None
-        self._checkpoint_epoch: int | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the latest validation made, or what came with the weights."""
+        return self.chosen
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | None) -> None:
+        self.chosen = calibration
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin anew, and refuse a run whose module or labels can't be measured, before it starts."""
-        self._measured, self._checkpoint_epoch = None, None
-        self._examples.forget()
-        if stage == TrainerFn.FITTING:
-            self.calibration = None
+        self._measured = None
+        super().setup(trainer, pl_module, stage)
         if stage == TrainerFn.PREDICTING:
             return
         scorer(pl_module)
@@ -124,26 +127,6 @@ class AnomalyDetection(Callback):
                 f"have.{did_you_mean(self.normal_label, self._labels)} Name it as normal_label, choose a label set "
                 "that has it with data.labels, or leave the callback out."
             )
-        refuse_skipped_ranks(trainer, pl_module)
-        # Lightning advises to average over ranks what is logged; every rank has the value of all records already.
-        warnings.filterwarnings("ignore", r"It is recommended to use `self\.log\('(val|test)/anomaly/")
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the calibration made with its weights."""
-        return {} if self.calibration is None else {"calibration": self.calibration.to_dict()}
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the calibration that was made with the weights."""
-        if "calibration" in state_dict:
-            self.calibration = Calibration.from_dict(state_dict["calibration"])
-
-    @override
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note which epoch the weights are of; forget an older calibration."""
-        self._checkpoint_epoch = checkpoint["epoch"]
-        self.calibration = None
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -159,23 +142,6 @@ class AnomalyDetection(Callback):
             pl_module.fit_reference([move_data_to_device(batch, trainer.strategy.root_device) for batch in batches])
 
     @override
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the batches of an earlier epoch."""
-        self._batches = []
-        self._examples.forget()
-
-    @override
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the batches of an earlier epoch; refuse a calibration that was made on what is tested."""
-        self._batches = []
-        if trainer.ckpt_path is not None and self._checkpoint_epoch is None:
-            # A checkpoint of weights alone: the calibration at hand is that of other weights.
-            self.calibration = None
-        folds = getattr(getattr(trainer, "datamodule", None), "folds", None)
-        if self.calibration is not None and folds is not None:
-            self.calibration.normals.require_disjoint(folds["test"])
-
-    @override
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -188,42 +154,10 @@ class AnomalyDetection(Callback):
         """Score the batch, and keep its records that are to be drawn."""
         if trainer.sanity_checking:
             return
-        self._keep(pl_module, outputs, batch, dataloader_idx)
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if trainer.is_global_zero:
             kinds = normal_and_abnormal(self._batches[-1]["targets"], self._labels, self.normal_label)
             self._examples.offer(batch, kinds.normal, kinds.abnormal)
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Score the batch."""
-        self._keep(pl_module, outputs, batch, dataloader_idx)
-
-    @override
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure, calibrate, log and draw, unless it is the sanity check."""
-        if trainer.sanity_checking:
-            return
-        records = self._gathered(trainer, pl_module)
-        self._log(records, pl_module, "val")
-        self.calibration = self._calibrated(records, trainer)
-        self._draw(trainer, pl_module)
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._remember(records, trainer, pl_module, "validation")
-
-    @override
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure and log."""
-        records = self._gathered(trainer, pl_module)
-        self._log(records, pl_module, "test")
-        self._remember(records, trainer, pl_module, "test")
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -232,59 +166,43 @@ class AnomalyDetection(Callback):
         if measured is not None:
             tell(measured, trainer)
 
-    def _keep(self, pl_module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int) -> None:
-        self._batches.append(scored_records(pl_module, outputs, batch, len(self._labels), dataloader_idx))
+    @override
+    def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super()._start(trainer, pl_module)
+        self._examples.forget()
 
-    def _gathered(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
-        """Put the records of all ranks together, each once, in the order of the store; every rank has to call this."""
-        own = [no_scored_records(len(self._labels), len(scorer(pl_module).anomaly_parts)), *self._batches]
-        self._batches = []
-        return unique_by_index(gather_rows({name: torch.cat([part[name] for part in own]) for name in own[0]}, trainer))
+    @override
+    def _no_rows(self, pl_module: LightningModule) -> dict[str, Tensor]:
+        return no_scored_records(len(self._labels), len(scorer(pl_module).anomaly_parts))
 
-    def _log(self, records: dict[str, Tensor], pl_module: LightningModule, stage: Stage) -> None:
+    @override
+    def _rows(
+        self, step: str, pl_module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        return scored_records(step, pl_module, outputs, batch, len(self._labels), dataloader_idx)
+
+    @override
+    def _measure(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
         kinds = normal_and_abnormal(records["targets"], self._labels, self.normal_label)
-        compared, abnormal = ~kinds.neither, kinds.abnormal
-        score, age = records["score"], records["age"]
-        if count := int(score.isnan().sum()):
-            warnings.warn(
-                f"The anomaly score is NaN for {count} of {len(score)} records: {stage}/anomaly/auroc is NaN.",
-                stacklevel=2,
-            )
-        values = {
-            "auroc": _auroc(score[compared], abnormal[compared]),
-            "age_stratified_auroc": _within_ages(score[compared], abnormal[compared], age[compared]),
-            "normals": float(kinds.normal.sum()),
-            "abnormals": float(abnormal.sum()),
-            "neither": float(kinds.neither.sum()),
-            "without_beat": float((records["has_beat"] == 0).sum()),
-        }
-        for column, name in enumerate(scorer(pl_module).anomaly_parts):
-            part = records["parts"][:, column]
-            there = compared & ~part.isnan()
-            values[f"{name}/auroc"] = _auroc(part[there], abnormal[there])
-        for key, value in values.items():
-            pl_module.log(
-                f"{stage}/anomaly/{key}",
-                value,
-                on_step=False,
-                on_epoch=True,
-                batch_size=1,
-                sync_dist=False,
-                rank_zero_only=False,
-            )
+        self._log(pl_module, anomaly_scalars(records, kinds, scorer(pl_module).anomaly_parts, stage))
+        if stage == "val":
+            self.calibration = self._calibrated(records, kinds, trainer)
+            self._draw(trainer, pl_module)
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._remember(records, trainer, pl_module, stage)
 
-    def _calibrated(self, records: dict[str, Tensor], trainer: Trainer) -> Calibration | None:
-        kinds = normal_and_abnormal(records["targets"], self._labels, self.normal_label)
+    def _calibrated(self, records: dict[str, Tensor], kinds: Selection, trainer: Trainer) -> Calibration | None:
         if not kinds.normal.any() or not records["score"][~kinds.neither].isfinite().all():
             return None  # the logged AUROC is NaN, too, or there was a warning
+        calibrated_on, folds = self._validation_records(trainer)
         return Calibration.fit(
             records,
             kinds.normal,
             kinds.abnormal,
             by=self.calibrate_by,
             age_edges=self.age_edges,
-            calibrated_on=f"validation records at epoch {self._epoch(trainer)}",
-            folds=getattr(getattr(trainer, "datamodule", None), "folds", {}).get("validation", ()),
+            calibrated_on=calibrated_on,
+            folds=folds,
             normal_label=self.normal_label,
         )
 
@@ -295,16 +213,15 @@ class AnomalyDetection(Callback):
         if batch is None or not trainer.is_global_zero:
             return
         figures = draw_examples(batch, trainer, pl_module, self._labels, self.calibration, self.smoothing)
-        leaves_files = not getattr(trainer, "fast_dev_run", False)
-        epoch = folder / MAPS_FOLDER / f"epoch-{self._epoch(trainer):03d}"
-        log_figures(trainer, "val/anomaly/maps", figures, epoch if leaves_files else None)
+        epoch = folder / MAPS_FOLDER / f"epoch-{self._weights_at(trainer)[0]:03d}"
+        log_figures(trainer, "val/anomaly/maps", figures, epoch if leaves_files(trainer) else None)
 
-    def _remember(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule, part: str) -> None:
+    def _remember(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
         """Keep what the table at the end is made of, on the first process."""
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
-        at_test = self.calibration if part == "test" else None
+        part, at_test = ("test", self.calibration) if stage == "test" else ("validation", None)
         calibrated = () if at_test is None else at_test.normals.folds
         self._measured = Measured(
             records,
@@ -313,30 +230,8 @@ class AnomalyDetection(Callback):
             self.normal_label,
             None if at_test is None else at_test.thresholds,
             run_protocol(getattr(trainer, "datamodule", None), part, calibrated, self.normal_label),
-            f"{type(pl_module).__name__} at epoch {self._epoch(trainer)}",
+            f"{type(pl_module).__name__} at epoch {self._weights_at(trainer)[0]}",
             folder,
             self.resamples,
             self.seed,
         )
-
-    def _epoch(self, trainer: Trainer) -> int:
-        """The epoch of the weights, which Lightning restores for ``fit`` alone."""
-        if trainer.state.fn != TrainerFn.FITTING and self._checkpoint_epoch is not None:
-            return self._checkpoint_epoch
-        return trainer.current_epoch
-
-
-def _auroc(score: Tensor, abnormal: Tensor) -> float:
-    """AUROC of (N,) scores; NaN without both classes, or where a score is NaN."""
-    if not len(score) or bool(score.isnan().any()):
-        return math.nan
-    return float(auroc(score[:, None], abnormal[:, None].long()).auroc)
-
-
-def _within_ages(score: Tensor, abnormal: Tensor, age: Tensor) -> float:
-    """AUROC over pairs of records of the same stratum of age."""
-    if not len(score) or bool(score.isnan().any()):
-        return math.nan
-    nobody = torch.zeros(len(score), dtype=torch.int64)
-    ones = torch.ones(1, len(score), dtype=torch.float64)
-    return float(stratified_auroc(score[:, None], abnormal[:, None].long(), nobody, 1, age_strata(age), ones).auroc)

@@ -81,6 +81,10 @@ class Calibration:
         """
         return self.normals.percentile(score, self._groups(age, sex))
 
+    def require_disjoint(self, test_folds: Iterable[int]) -> None:
+        """Refuse to be used on the records that it was made of, see ``NormalCalibration``."""
+        self.normals.require_disjoint(test_folds)
+
     def _groups(self, age: Tensor, sex: Tensor) -> Grouping | None:
         by = self.normals.attribute
         return group_by_demographics(by, age, sex, self.age_edges) if by else None

@@ -10,13 +10,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from ecgfair.anomaly.scores import AnomalyScores
+from ecgfair.callbacks.outputs import described, nobody, off_device
 from ecgfair.ecg import EcgBatch
 from ecgfair.errors import ConfigurationError
 
 OUTPUT: Final = "anomaly"
 """Key of a step's outputs with the ``AnomalyScores`` of its batch; without it the module is asked for them."""
-
-_FROM_BATCH: Final = {"index": "index", "age": "age", "sex": "sex", "targets": "labels"}
 
 
 @runtime_checkable
@@ -59,11 +58,7 @@ def data_labels(trainer: Trainer, pl_module: LightningModule) -> list[str]:
 
 def no_scored_records(labels: int, parts: int) -> dict[str, Tensor]:
     """What a rank without records has to offer: it fixes the columns and their types on every rank."""
-    return {
-        "index": torch.zeros(0, dtype=torch.int64),
-        "age": torch.zeros(0, dtype=torch.float32),
-        "sex": torch.zeros(0, dtype=torch.int64),
-        "targets": torch.zeros(0, labels, dtype=torch.float32),
+    return nobody(labels) | {
         "score": torch.zeros(0, dtype=torch.float64),
         "parts": torch.zeros(0, parts, dtype=torch.float64),
         # A number, not a truth value: gloo and NCCL both move it.
@@ -72,16 +67,17 @@ def no_scored_records(labels: int, parts: int) -> dict[str, Tensor]:
 
 
 def scored_records(
-    pl_module: LightningModule, outputs: Any, batch: Any, labels: int, dataloader_idx: int = 0
+    step: str, pl_module: LightningModule, outputs: Any, batch: Any, labels: int, dataloader_idx: int = 0
 ) -> dict[str, Tensor]:
     """Score a batch, or take the scores that its step returned, and take all off the device.
 
     Args:
+        step: Name of the step, for messages.
         pl_module: An ``AnomalyScorer``.
         outputs: What its step returned: if a mapping with ``anomaly``, those are its scores.
         batch: An ``EcgBatch``.
         labels: How many labels a batch has.
-        dataloader_idx: 0; positions in two stores can't be told apart.
+        dataloader_idx: See ``outputs.described``.
 
     Returns:
         CPU tensors with the columns and types of ``no_scored_records``.
@@ -90,31 +86,16 @@ def scored_records(
         ConfigurationError: Something is missing or has another shape; the message says what is expected.
     """
     module = scorer(pl_module)
-    if dataloader_idx:
-        raise ConfigurationError(
-            "Anomaly scores were asked for a batch of a second loader: expected one loader, because positions in two "
-            "stores are not comparable. Evaluate one store after the other."
-        )
-    if missing := [key for key in _FROM_BATCH.values() if key not in batch]:
-        raise ConfigurationError(f"The batch has no {', '.join(missing)}: expected the fields of EcgBatch.")
+    columns = described(step, batch, dataloader_idx)
     given = outputs.get(OUTPUT) if isinstance(outputs, Mapping) else None
     scores = module.anomaly_scores(batch) if given is None else given
-    names, records = tuple(module.anomaly_parts), len(batch["index"])
+    names = tuple(module.anomaly_parts)
     if set(scores.parts) != set(names):
         raise ConfigurationError(
             f"The anomaly scores have the parts {sorted(scores.parts)}: expected {sorted(names)}, those of "
             f"{type(pl_module).__name__}.anomaly_parts, for every batch."
         )
-    columns = {column: batch[key] for column, key in _FROM_BATCH.items()}
     parts = [scores.parts[name].double() for name in names]
     columns |= {"score": scores.score, "has_beat": scores.has_beat}
-    columns["parts"] = torch.stack(parts, 1) if parts else scores.score.new_zeros(records, 0)
-    found = {}
-    for name, empty in no_scored_records(labels, len(names)).items():
-        found[name] = columns[name].detach().to("cpu", empty.dtype)
-        expected = (records, *empty.shape[1:])
-        if found[name].shape != expected:
-            raise ConfigurationError(
-                f"A batch of {records} records has {name} of the shape {tuple(found[name].shape)}: expected {expected}."
-            )
-    return found
+    columns["parts"] = torch.stack(parts, 1) if parts else scores.score.new_zeros(len(scores.score), 0)
+    return off_device(columns, no_scored_records(labels, len(names)))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pandas as pd
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -18,6 +17,7 @@ from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
 from ecgfair.anomaly.evaluation.report import AnomalyReport
 from ecgfair.anomaly.protocols import CORRECTED, NEITHER, Protocol, Selection, in_words, select
 from ecgfair.callbacks.log_tables import log_table
+from ecgfair.callbacks.run_folder import leaves_files, write_table
 from ecgfair.errors import ConfigurationError
 from ecgfair.report.anomaly_table import anomaly_frame, render_anomaly
 from ecgfair.report.fairness_table import console
@@ -155,25 +155,14 @@ def tell(measured: Measured, trainer: Trainer) -> None:
     """Print the report, write its file and hand its table to the loggers. On the first process alone."""
     report, folder = measured.report(), measured.folder
     frame = anomaly_frame(report, measured.protocol, measured.heading)
-    if not getattr(trainer, "fast_dev_run", False):
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{FILE_NAME}.tmp"
-        frame.to_parquet(draft, index=False)
-        draft.replace(folder / FILE_NAME)
+    if leaves_files(trainer):
+        write_table(frame, folder / FILE_NAME)
     log_table(trainer, "anomaly", frame)
     out = console()
     out.print(render_anomaly(report, measured.protocol, measured.heading))
     for line in (measured.left_out(), f"Run folder: {folder}"):
         if line:
             out.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def patients_of(table: pd.DataFrame | None) -> Tensor | None:
-    """Return (N,) int64 patients, -1 where unknown; ``None`` without a table."""
-    if table is None:
-        return None
-    codes, _ = pd.factorize(table["patient_id"], sort=True)
-    return torch.from_numpy(codes.astype("int64"))
 
 
 def _folds(folds: tuple[int, ...]) -> str:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from ecgfair.callbacks.fairness_record import Evaluation, FairnessRecord, run_folder
-from ecgfair.callbacks.gather import all_records, refuse_skipped_ranks
+from ecgfair.callbacks.epoch_measurement import EpochMeasurement
+from ecgfair.callbacks.fairness_record import Evaluation, FairnessRecord
 from ecgfair.callbacks.history import Moment, Stage
 from ecgfair.callbacks.measured import (
     DEFAULT_ATTRIBUTES,
     Attributes,
+    patients_of,
     predictions_of,
     records_table,
-    with_patients,
 )
 from ecgfair.callbacks.outputs import label_description, no_records, step_records
+from ecgfair.callbacks.run_folder import run_folder
 from ecgfair.errors import ConfigurationError
 from ecgfair.groups import DEFAULT_AGE_EDGES
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
@@ -32,7 +31,7 @@ from ecgfair.metrics.kernels.operating_points import OperatingPoints, Rule, chec
 from ecgfair.metrics.long_tail import DEFAULT_HEAD, DEFAULT_TAIL, LongTail
 
 
-class Fairness(Callback):
+class Fairness(EpochMeasurement[OperatingPoints]):
     """Log how well labels are found overall, along the long tail and by group; keep all values; print a table.
 
     The module has ``label_names`` and ``label_prevalence`` (share of the training records that are positive, one a
@@ -91,6 +90,7 @@ class Fairness(Callback):
         permutations: int = 1000,
         seed: int = 0,
     ) -> None:
+        super().__init__("operating_points", OperatingPoints.from_dict, logged="(auroc|fair)")
         self.attributes = Attributes(attributes, age_edges)
         final = FairnessConfig(
             min_support,
@@ -107,43 +107,22 @@ class Fairness(Callback):
         check_rule(threshold_rule, threshold_level)
         self.threshold_rule: Rule = threshold_rule
         self.threshold_level = threshold_level
-        self.operating_points: OperatingPoints | None = None
         self._record = FairnessRecord(final, permutations)
-        self._batches: list[dict[str, Tensor]] = []
-        self._checkpoint_moment: tuple[int, int] | None = None
+
+    @property
+    def operating_points(self) -> OperatingPoints | None:
+        """Thresholds of the latest validation, or those that came with the weights."""
+        return self.chosen
+
+    @operating_points.setter
+    def operating_points(self, points: OperatingPoints | None) -> None:
+        self.chosen = points
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin anew, and refuse the one set-up in which ranks would wait for each other forever."""
+        """Begin anew."""
         self._record.forget()
-        self._checkpoint_moment = None
-        if stage == TrainerFn.FITTING:
-            self.operating_points = None
-        # Lightning advises to average over ranks what is logged; every rank has the value of all records already.
-        warnings.filterwarnings("ignore", r"It is recommended to use `self\.log\('(val|test)/(auroc|fair)/")
-        refuse_skipped_ranks(trainer, pl_module)
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the thresholds chosen with its weights."""
-        return {} if self.operating_points is None else {"operating_points": self.operating_points.to_dict()}
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the thresholds that were chosen with the weights."""
-        if "operating_points" in state_dict:
-            self.operating_points = OperatingPoints.from_dict(state_dict["operating_points"])
-
-    @override
-    def on_load_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        checkpoint: dict[str, Any],
-    ) -> None:
-        """Note which epoch the weights are of, which Lightning restores for ``fit`` alone; forget older thresholds."""
-        self._checkpoint_moment = (checkpoint["epoch"], checkpoint["global_step"])
-        self.operating_points = None
+        super().setup(trainer, pl_module, stage)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -151,61 +130,6 @@ class Fairness(Callback):
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             self._record.begin(folder, resumed=trainer.current_epoch > 0 or trainer.global_step > 0)
-
-    @override
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the batches of an earlier epoch."""
-        self._start(trainer, pl_module)
-
-    @override
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the batches of an earlier epoch; refuse thresholds that were chosen on what is tested."""
-        self._start(trainer, pl_module)
-        if trainer.ckpt_path is not None and self._checkpoint_moment is None:
-            # A checkpoint of weights alone: thresholds at hand are those of other weights.
-            self.operating_points = None
-        folds = getattr(getattr(trainer, "datamodule", None), "folds", None)
-        if self.operating_points is not None and folds is not None:
-            self.operating_points.require_disjoint(folds["test"])
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what the epoch's end needs."""
-        self._batches.append(step_records("validation_step", pl_module, outputs, batch, dataloader_idx))
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep what the epoch's end needs."""
-        self._batches.append(step_records("test_step", pl_module, outputs, batch, dataloader_idx))
-
-    @override
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure, log and write, unless it is the sanity check."""
-        if trainer.sanity_checking:
-            self._batches = []
-        else:
-            self._measure(trainer, pl_module, "val")
-
-    @override
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure, log and write."""
-        self._measure(trainer, pl_module, "test")
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -224,51 +148,55 @@ class Fairness(Callback):
             self._record.finish(trainer)
             self._record.forget()
 
+    @override
     def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super()._start(trainer, pl_module)
         # What is wrong with labels and columns shows without records, hence before the first epoch of training.
-        nobody = no_records(len(label_description(pl_module)[0]))
+        nobody = self._no_rows(pl_module)
         table = self._columns(nobody, trainer)
         predictions = predictions_of(nobody, pl_module, self.attributes, table)
         evaluate(predictions, replace(self.config, reference={}))
-        self._batches = []
+
+    @override
+    def _no_rows(self, pl_module: LightningModule) -> dict[str, Tensor]:
+        return no_records(len(label_description(pl_module)[0]))
+
+    @override
+    def _rows(
+        self, step: str, pl_module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        return step_records(step, pl_module, outputs, batch, dataloader_idx)
 
     def _columns(self, records: dict[str, Tensor], trainer: Trainer) -> pd.DataFrame | None:
         columns = self.attributes.columns
         return records_table(records, trainer, columns) if columns else None
 
-    def _measure(self, trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
-        records = all_records(self._batches, trainer, pl_module)
-        self._batches = []
+    @override
+    def _measure(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
         table = self._columns(records, trainer)
         with _told_of(pl_module):
             if stage == "val":
                 self.operating_points = self._choose(records, trainer, pl_module)
             predictions = predictions_of(records, pl_module, self.attributes, table, self.operating_points)
             report = evaluate(predictions, self.config)
-        for key, value in report.scalars(stage).items():
-            pl_module.log(key, value, on_step=False, on_epoch=True, batch_size=1, sync_dist=False, rank_zero_only=False)
+        self._log(pl_module, report.scalars(stage))
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            predictions = with_patients(predictions, records_table(records, trainer))
-            self._record.add(trainer, folder, Evaluation(self._moment(trainer, stage), report, predictions))
+            predictions = replace(predictions, patients=patients_of(records_table(records, trainer)))
+            moment = Moment(*self._weights_at(trainer), stage)
+            self._record.add(trainer, folder, Evaluation(moment, report, predictions))
 
     def _choose(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule) -> OperatingPoints:
-        folds = getattr(getattr(trainer, "datamodule", None), "folds", {}).get("validation", ())
+        chosen_on, folds = self._validation_records(trainer)
         return choose(
             records["probabilities"],
             records["targets"],
             self.threshold_rule,
             self.threshold_level,
             label_names=label_description(pl_module)[0],
-            chosen_on=f"validation records at epoch {trainer.current_epoch}",
+            chosen_on=chosen_on,
             folds=folds,
         )
-
-    def _moment(self, trainer: Trainer, stage: Stage) -> Moment:
-        at = (trainer.current_epoch, trainer.global_step)
-        if trainer.state.fn != TrainerFn.FITTING and self._checkpoint_moment is not None:
-            at = self._checkpoint_moment
-        return Moment(*at, stage)
 
 
 @contextmanager

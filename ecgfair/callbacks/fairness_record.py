@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from ecgfair.callbacks.history import History, Moment
 from ecgfair.callbacks.log_tables import log_table
+from ecgfair.callbacks.run_folder import leaves_files, write_table
 from ecgfair.errors import ConfigurationError
 from ecgfair.metrics.fairness import FairnessConfig, evaluate
 from ecgfair.metrics.fairness_report import MACRO, SUMMARIES, FairnessReport
@@ -86,7 +87,7 @@ class FairnessRecord:
             value = evaluation.report.scalars(moment.stage).get(key, math.nan) * (1 if mode == "max" else -1)
             if self._best is None or math.isnan(self._best[0]) or value > self._best[0]:
                 self._best = value, evaluation
-        elif not _leaves_no_files(trainer):
+        elif leaves_files(trainer):
             self._history = History.read(folder / FILE_NAME)
         self._write(trainer, moment, evaluation.report)
         frame = evaluation.report.frame()
@@ -122,21 +123,14 @@ class FairnessRecord:
             return None
         tests = gap_tests(predictions, self.config, self.permutations)
         log_table(trainer, "fairness_tests", tests)
-        if not _leaves_no_files(trainer):
-            draft = self.folder / f"{TESTS_NAME}.tmp"
-            tests.to_parquet(draft, index=False)
-            draft.replace(self.folder / TESTS_NAME)
+        if leaves_files(trainer):
+            write_table(tests, self.folder / TESTS_NAME)
         return tests
 
     def _write(self, trainer: Trainer, moment: Moment, report: FairnessReport) -> None:
         self._history = self._history.with_report(moment, report)
-        if not _leaves_no_files(trainer):
+        if leaves_files(trainer):
             self._history.write(self.folder / FILE_NAME)
-
-
-def run_folder(trainer: Trainer) -> Path:
-    """Return where a run writes. Every rank has to ask: Lightning sends rank 0's answer to all."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def _choice(trainer: Trainer) -> tuple[str, str]:
@@ -145,7 +139,3 @@ def _choice(trainer: Trainer) -> tuple[str, str]:
         if isinstance(callback, ModelCheckpoint) and (callback.monitor or "").startswith(("val/auroc/", "val/fair/")):
             return str(callback.monitor), callback.mode
     return DEFAULT_CHOICE
-
-
-def _leaves_no_files(trainer: Trainer) -> bool:
-    return bool(getattr(trainer, "fast_dev_run", False))

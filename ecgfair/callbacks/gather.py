@@ -8,26 +8,25 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from ecgfair.callbacks.outputs import label_description, no_records
 from ecgfair.errors import ConfigurationError
 
 
 def all_records(
-    batches: Sequence[Mapping[str, Tensor]], trainer: Trainer, pl_module: LightningModule
+    nobody: Mapping[str, Tensor], batches: Sequence[Mapping[str, Tensor]], trainer: Trainer
 ) -> dict[str, Tensor]:
     """Put the records of an epoch together, those of all ranks, each once, in the order of the store.
 
     Every rank has to call this.
 
     Args:
-        batches: This rank's, as ``outputs.step_records`` returns them; none if it had no record.
+        nobody: No rows, of the same columns, types and further shapes on every rank; see ``outputs.no_records``.
+        batches: This rank's rows; none if it had no record.
         trainer: Its strategy moves the rows.
-        pl_module: The module, see ``outputs.label_description``.
 
     Returns:
-        The columns of ``outputs.no_records``.
+        The columns of ``nobody``.
     """
-    own = [no_records(len(label_description(pl_module)[0])), *batches]
+    own = [nobody, *batches]
     return unique_by_index(gather_rows({name: torch.cat([part[name] for part in own]) for name in own[0]}, trainer))
 
 

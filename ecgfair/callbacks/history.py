@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import pandas as pd
 
+from ecgfair.callbacks.run_folder import write_table
 from ecgfair.errors import RunFolderError
 from ecgfair.metrics.fairness_report import COLUMNS, MACRO, FairnessReport
 from ecgfair.metrics.statistics import AUROC
@@ -62,11 +63,8 @@ class History:
         return cls(frame)
 
     def write(self, path: Path) -> None:
-        """Write the file as a whole or not at all, so that a reader or a crash never meets half of it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.tmp")
-        self.frame.to_parquet(draft, index=False)
-        draft.replace(path)
+        """Write the file, see ``run_folder.write_table``."""
+        write_table(self.frame, path)
 
     def before(self, moment: Moment) -> History:
         """Return what was measured earlier in training; a resumed run measures again what came later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
 import pandas as pd
@@ -123,10 +123,10 @@ def records_table(records: Mapping[str, Tensor], trainer: Trainer, columns: Sequ
     return source.records(records["index"].numpy(), columns).reset_index(drop=True)
 
 
-def with_patients(predictions: Predictions, table: pd.DataFrame | None) -> Predictions:
-    """Return the predictions with the patients of the records, if the table tells them."""
+def patients_of(table: pd.DataFrame | None) -> Tensor | None:
+    """Return (N,) int64 patients, -1 where unknown; ``None`` without a table."""
     if table is None:
-        return predictions
+        return None
     # Sorted, so that the order of the records does not matter to the resamples; -1 where missing.
     codes, _ = pd.factorize(table["patient_id"], sort=True)
-    return replace(predictions, patients=torch.from_numpy(codes.astype("int64")))
+    return torch.from_numpy(codes.astype("int64"))

@@ -31,28 +31,78 @@ def label_description(pl_module: LightningModule) -> tuple[list[str], list[float
     return [str(name) for name in names], [float(share) for share in prevalence]
 
 
-def no_records(labels: int) -> dict[str, Tensor]:
-    """What a rank without records has to offer: it fixes the columns and their types on every rank."""
+def nobody(labels: int) -> dict[str, Tensor]:
+    """No rows of what a batch says of its records, in the columns of ``described``."""
     return {
         "index": torch.zeros(0, dtype=torch.int64),
         "age": torch.zeros(0, dtype=torch.float32),
         "sex": torch.zeros(0, dtype=torch.int64),
         "targets": torch.zeros(0, labels, dtype=torch.float32),
-        "probabilities": torch.zeros(0, labels, dtype=torch.float32),
     }
+
+
+def described(step: str, batch: Any, dataloader_idx: int = 0) -> dict[str, Tensor]:
+    """Return what a batch says of its records: which they are, whose, and their labels.
+
+    Args:
+        step: Name of the step, for messages.
+        batch: An ``EcgBatch``.
+        dataloader_idx: 0; positions in two stores can't be told apart.
+
+    Raises:
+        ConfigurationError: The batch is of a second loader, or lacks a field.
+    """
+    if dataloader_idx:
+        raise ConfigurationError(
+            f"{step} got a batch of a second loader: expected one loader, because positions in two stores are not "
+            "comparable. Evaluate one store after the other."
+        )
+    if missing := [key for key in _FROM_BATCH.values() if key not in batch]:
+        raise ConfigurationError(f"The batch has no {', '.join(missing)}: expected the fields of EcgBatch.")
+    return {column: batch[key] for column, key in _FROM_BATCH.items()}
+
+
+def off_device(columns: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take a batch's rows off the device.
+
+    Args:
+        columns: Tensors (B, ...); ``index`` says how many rows there are.
+        like: No rows, of the columns, types and further shapes that are expected.
+
+    Returns:
+        Detached CPU tensors with the columns and types of ``like``.
+
+    Raises:
+        ConfigurationError: One has another shape.
+    """
+    count = len(columns["index"])
+    rows = {}
+    for name, empty in like.items():
+        rows[name] = columns[name].detach().to("cpu", empty.dtype)
+        expected = (count, *empty.shape[1:])
+        if rows[name].shape != expected:
+            raise ConfigurationError(
+                f"A batch of {count} records has {name} of the shape {tuple(rows[name].shape)}: expected {expected}."
+            )
+    return rows
+
+
+def no_records(labels: int) -> dict[str, Tensor]:
+    """What a rank without records has to offer: it fixes the columns and their types on every rank."""
+    return nobody(labels) | {"probabilities": torch.zeros(0, labels, dtype=torch.float32)}
 
 
 def step_records(
     step: str, pl_module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int = 0
 ) -> dict[str, Tensor]:
-    """Take a batch's records off the device.
+    """Take a batch's records and their probabilities off the device.
 
     Args:
         step: Name of the step, for messages.
         pl_module: The module, see ``label_description``.
         outputs: What its step returned: a mapping with ``probabilities`` (B, C).
         batch: An ``EcgBatch``.
-        dataloader_idx: 0; positions in two stores can't be told apart.
+        dataloader_idx: See ``described``.
 
     Returns:
         Detached CPU tensors with the columns and types of ``no_records``.
@@ -60,28 +110,12 @@ def step_records(
     Raises:
         ConfigurationError: Something is missing or has another shape; the message says what is expected.
     """
-    if dataloader_idx:
-        raise ConfigurationError(
-            f"{step} got a batch of a second loader: expected one loader, because positions in two stores are not "
-            "comparable. Evaluate one store after the other."
-        )
+    columns = described(step, batch, dataloader_idx)
     if not isinstance(outputs, Mapping) or "probabilities" not in outputs:
         found = f"the keys {sorted(outputs)}" if isinstance(outputs, Mapping) else type(outputs).__name__
         raise ConfigurationError(
             f"{type(pl_module).__name__}.{step} returned {found}: expected a mapping with 'probabilities', "
             "(records, labels) in [0, 1], the sigmoid of the logits."
         )
-    if missing := [key for key in _FROM_BATCH.values() if key not in batch]:
-        raise ConfigurationError(f"The batch has no {', '.join(missing)}: expected the fields of EcgBatch.")
-    found_columns = {column: batch[key] for column, key in _FROM_BATCH.items()}
-    found_columns["probabilities"] = outputs["probabilities"]
-    records = {}
-    for name, empty in no_records(len(label_description(pl_module)[0])).items():
-        records[name] = found_columns[name].detach().to("cpu", empty.dtype)
-        expected = (len(batch["index"]), *empty.shape[1:])
-        if records[name].shape != expected:
-            raise ConfigurationError(
-                f"A batch of {len(batch['index'])} records has {name} of the shape {tuple(records[name].shape)}: "
-                f"expected {expected}."
-            )
-    return records
+    columns["probabilities"] = outputs["probabilities"]
+    return off_device(columns, no_records(len(label_description(pl_module)[0])))

@@ -6,7 +6,6 @@ A module that tells labels gives probabilities, one that scores anomalies gives 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any, Final, cast
 
 import pandas as pd
@@ -18,12 +17,19 @@ from typing_extensions import override
 from ecgfair.callbacks.anomaly import AnomalyDetection
 from ecgfair.callbacks.anomaly_records import AnomalyScorer, data_labels, no_scored_records, scored_records
 from ecgfair.callbacks.fairness import Fairness
-from ecgfair.callbacks.gather import all_records, gather_rows, unique_by_index
+from ecgfair.callbacks.gather import all_records
 from ecgfair.callbacks.measured import records_table
-from ecgfair.callbacks.outputs import label_description, step_records
+from ecgfair.callbacks.outputs import label_description, no_records, step_records
+from ecgfair.callbacks.run_folder import leaves_files, run_folder
 from ecgfair.errors import ConfigurationError
 from ecgfair.metrics.kernels.operating_points import OperatingPoints
-from ecgfair.report.prediction_table import ANOMALY_PERCENTILE, ANOMALY_SCORE, Metadata, write_predictions
+from ecgfair.report.prediction_table import (
+    ANOMALY_PERCENTILE,
+    ANOMALY_SCORE,
+    ANOMALY_TERM,
+    Metadata,
+    write_predictions,
+)
 
 FILE_NAME: Final = "predictions.parquet"
 
@@ -36,10 +42,10 @@ class PredictionTable(Callback):
     the store, at any number of processes. The labels' training prevalences and the thresholds that ``Fairness`` chose
     on validation records go into the file's metadata, so that ``audit`` needs this file alone.
 
-    A module with ``anomaly_scores`` adds ``anomaly_score``, and ``anomaly_percentile`` (stranger than this share of
-    normals) where ``AnomalyDetection`` calibrated on validation records. One that has no ``label_names`` of its own, as
-    in stage 1, has no probabilities: the targets are then those of the data, and no prevalence is written, because the
-    module has not learnt from labels.
+    A module with ``anomaly_scores`` adds ``anomaly_score``, ``anomaly/<term>`` for every term of it, and
+    ``anomaly_percentile`` (stranger than this share of normals) where ``AnomalyDetection`` calibrated on validation
+    records. One that has no ``label_names`` of its own, as in stage 1, has no probabilities: the targets are then those
+    of the data, and no prevalence is written, because the module has not learnt from labels.
 
     Args:
         columns: Further columns of the store's table of records, such as those of a device or a site to group by.
@@ -95,17 +101,22 @@ class PredictionTable(Callback):
     ) -> None:
         if isinstance(pl_module, AnomalyScorer):
             labels = len(data_labels(trainer, pl_module))
-            self._scored.append(scored_records(pl_module, outputs, batch, labels, dataloader_idx))
+            self._scored.append(scored_records(step, pl_module, outputs, batch, labels, dataloader_idx))
         if _tells_labels(pl_module):
             self._batches.append(step_records(step, pl_module, outputs, batch, dataloader_idx))
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        records = all_records(self._batches, trainer, pl_module) if _tells_labels(pl_module) else None
-        scored = self._all_scored(trainer, pl_module) if isinstance(pl_module, AnomalyScorer) else None
+        records = scored = None
+        if _tells_labels(pl_module):
+            nobody = no_records(len(label_description(pl_module)[0]))
+            records = all_records(nobody, self._batches, trainer)
+        if isinstance(pl_module, AnomalyScorer):
+            nobody = no_scored_records(len(data_labels(trainer, pl_module)), len(pl_module.anomaly_parts))
+            scored = all_records(nobody, self._scored, trainer)
         self._batches, self._scored = [], []
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder = run_folder(trainer)
         rows = scored if records is None else records
-        if rows is None or not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
+        if rows is None or not trainer.is_global_zero or not leaves_files(trainer):
             return
         table = records_table(rows, trainer, self.columns)
         if table is None:
@@ -115,7 +126,7 @@ class PredictionTable(Callback):
                 "records(index, columns). Expected a data module of ecgfair."
             )
         if scored is not None:
-            table = _with_scores(table, scored, trainer)
+            table = _with_scores(table, scored, cast("AnomalyScorer", pl_module).anomaly_parts, trainer)
         fingerprint = model_fingerprint(pl_module)
         if records is None:
             names, metadata = data_labels(trainer, pl_module), Metadata(model_fingerprint=fingerprint)
@@ -125,21 +136,18 @@ class PredictionTable(Callback):
         probabilities = None if records is None else records["probabilities"]
         write_predictions(folder / FILE_NAME, table, probabilities, rows["targets"], names, metadata)
 
-    def _all_scored(self, trainer: Trainer, pl_module: AnomalyScorer) -> dict[str, Tensor]:
-        """Put the scored records of all ranks together; every rank has to call this."""
-        labels = len(data_labels(trainer, cast("LightningModule", pl_module)))
-        own = [no_scored_records(labels, len(pl_module.anomaly_parts)), *self._scored]
-        return unique_by_index(gather_rows({name: torch.cat([part[name] for part in own]) for name in own[0]}, trainer))
-
 
 def _tells_labels(pl_module: LightningModule) -> bool:
     """Whether to expect probabilities; a module that does neither is told by ``step_records`` what it lacks."""
     return hasattr(pl_module, "label_names") or not isinstance(pl_module, AnomalyScorer)
 
 
-def _with_scores(table: pd.DataFrame, scored: dict[str, Tensor], trainer: Trainer) -> pd.DataFrame:
+def _with_scores(
+    table: pd.DataFrame, scored: dict[str, Tensor], terms: tuple[str, ...], trainer: Trainer
+) -> pd.DataFrame:
     """Add the columns of the anomaly scores of the same records in the same order."""
     columns = {ANOMALY_SCORE: scored["score"].numpy()}
+    columns |= {ANOMALY_TERM.format(term=term): scored["parts"][:, row].numpy() for row, term in enumerate(terms)}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set in the trainer's constructor
         if isinstance(callback, AnomalyDetection) and callback.calibration is not None:
             shares = callback.calibration.percentile(scored["score"], scored["age"], scored["sex"])

@@ -32,6 +32,8 @@ ANOMALY_SCORE: Final = "anomaly_score"
 """Higher is stranger, on the scale of the model."""
 ANOMALY_PERCENTILE: Final = "anomaly_percentile"
 """Share of normal records that a record is stranger than."""
+ANOMALY_TERM: Final = "anomaly/{term}"
+"""A term of the score, on the score's scale; NaN where a record has no such term."""
 LABEL: Final = "{label}"
 """Stands for the name of a label in the name of a column."""
 

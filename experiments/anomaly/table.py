@@ -1,10 +1,11 @@
-"""The table of anomaly scores: what is in the prediction tables of some runs, under both protocols, as Markdown.
+"""The table of anomaly scores: what is in the prediction tables of some runs, under a protocol, as Markdown.
 
     python experiments/anomaly/table.py default=runs/anomaly/default-0,runs/anomaly/default-1 shape=runs/anomaly/baselines.parquet:pca_of_shape
 
 Each row is a name and files: runs (their `test/predictions.parquet`), or a table and a column of it. Several files are
 seeds: values are means over them, and the interval is that of the first. Rare against common takes the diagnostic
-statements, by their prevalence in folds 1 to 8.
+statements, by their prevalence in folds 1 to 8. The protocol says who is normal and who is left out; what a score was
+trained and chosen on is not changed by it.
 """  # noqa: E501  # a command is one line
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.console import Console
 from data_modules.stores.store import RecordStore
 from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
 from ecgfair.anomaly.evaluation.report import AnomalyReport
-from ecgfair.anomaly.protocols import CORRECTED, select
+from ecgfair.anomaly.protocols import CORRECTED, PROTOCOLS, Protocol, select
 
 STATISTICS = ("auroc", "stratified_auroc", "average_precision", "best_f1", "sensitivity_at_specificity")
 HEADINGS = ("AUROC", "within age strata", "AUPRC", "best F1", "sensitivity at 90 % specificity")
@@ -35,12 +36,16 @@ def scores(source: str) -> pd.Series[float]:
     return table.set_index("record_id")[column or "anomaly_score"]
 
 
-def report(store: RecordStore, score: pd.Series[float], fold: int, resamples: int) -> AnomalyReport:
-    """Evaluate the scores of a fold under the corrected protocol."""
-    table = store.columns(["record_id", "patient_id", "age", "sex", "fold"]).to_pandas()
+def report(
+    store: RecordStore, score: pd.Series[float], fold: int, resamples: int, protocol: Protocol = CORRECTED
+) -> AnomalyReport:
+    """Evaluate the scores of a fold under a protocol."""
+    columns = store.columns(["record_id", "patient_id", "age", "sex", "fold", "beats"])
+    table = columns.drop_columns("beats").to_pandas()
+    has_beat = torch.tensor([bool(beats) for beats in columns["beats"].to_pylist()])
     superclasses, names = store.labels("superdiagnostic", 0.0)[1], store.labels("superdiagnostic", 0.0)[0]
     folds = torch.tensor(table["fold"].to_numpy(dtype=np.int64))
-    chosen = select(CORRECTED, torch.from_numpy(superclasses.astype(np.float32)), names, folds)
+    chosen = select(protocol, torch.from_numpy(superclasses.astype(np.float32)), names, folds, has_beat)
     own = score.reindex(table["record_id"]).to_numpy(dtype=np.float64, copy=True)
     rows = torch.from_numpy(np.flatnonzero((table["fold"] == fold) & ~chosen.neither.numpy() & np.isfinite(own)))
     statements, found = store.labels("diagnostic", 0.0)
@@ -75,13 +80,18 @@ def main() -> None:
     parser.add_argument("rows", nargs="+", help="name=run,run or name=table.parquet:column")
     parser.add_argument("--store", default="stores/ptbxl")
     parser.add_argument("--fold", type=int, default=10)
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED.name)
     parser.add_argument("--resamples", type=int, default=1000)
     asked = parser.parse_args()
     store, console = RecordStore(asked.store), Console(soft_wrap=True, highlight=False)
     reports = {}
     for row in asked.rows:
         name, _, sources = row.partition("=")
-        reports[name] = [report(store, scores(one), asked.fold, asked.resamples) for one in sources.split(",")]
+        reports[name] = [
+            report(store, scores(one), asked.fold, asked.resamples, PROTOCOLS[asked.protocol])
+            for one in sources.split(",")
+        ]
+    console.print(f"Normals and abnormals of the {asked.protocol} protocol, fold {asked.fold}\n")
     console.print("| score | seeds |" + "".join(f" {heading} |" for heading in HEADINGS))
     console.print("|---" * (len(HEADINGS) + 2) + "|")
     for name, found in reports.items():

@@ -318,9 +318,13 @@ def test_stage_1_writes_a_table_of_scores_without_probabilities(tmp_path):
     trainer_for(tmp_path, PredictionTable()).predict(module, datamodule=Data())
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     targets = [f"target/{name}" for name in LABELS]
-    named = ["record_id", "patient_id", "fold", "age", "sex", "anomaly_score"]
+    terms = ["anomaly/whole", "anomaly/beat"]
+    named = ["record_id", "patient_id", "fold", "age", "sex", "anomaly_score", *terms]
     assert list(table.columns) == [*named, *targets, "model_fingerprint"]
     assert table["anomaly_score"].to_numpy() == pytest.approx(parts_at(toy_records(), 0)[0]["whole"].numpy())
+    for term in terms:
+        expected = parts_at(toy_records(), 0)[0][term.removeprefix("anomaly/")].numpy()
+        assert table[term].to_numpy() == pytest.approx(expected, nan_ok=True)
     assert table[targets].to_numpy().tolist() == toy_records()["labels"].tolist()
     assert set(table["model_fingerprint"]) == {model_fingerprint(module)}
     with pytest.raises(ConfigurationError, match=r"has anomaly scores \(anomaly_score\) and no probabilities"):
