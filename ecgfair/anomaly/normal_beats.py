@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ecgfair.signals.aligned_beats import POINTS, AlignedBeats, median_beats
+from ecgfair.signals.aligned_beats import POINTS, AlignedBeats, beats_side_by_side, median_beats
+from ecgfair.signals.medians import lower_median
 
 COMPONENTS: Final = 3
 """Principal components of normal shapes. Chosen on fold 9 of PTB-XL, see experiments/anomaly/baselines.py."""
@@ -24,6 +25,8 @@ EVEN_SPREAD: Final = 0.3
 class Deviation(NamedTuple):
     """How far the beats of B records are from what is usual, in multiples of what is usual."""
 
+    shapes: Tensor
+    """(B, leads, ``POINTS``) of the median beats, see ``shape_of``."""
     shape: Tensor
     """(B, leads, ``POINTS``), not negative: of the record's median beat, from the shapes of normal ones."""
     variation: Tensor
@@ -59,6 +62,8 @@ class NormalBeats(nn.Module):
     def fit(self, signal: Tensor, beats: AlignedBeats) -> None:
         """Take from training records what is usual.
 
+        Of fewer than seven records fewer components are kept, and of records without a beat nothing is taken.
+
         Args:
             signal: (B, leads, time) millivolts without baseline, NaN where nothing was recorded.
             beats: Of these records.
@@ -70,9 +75,11 @@ class NormalBeats(nn.Module):
             return
         mean = there.nanmean(dim=0).nan_to_num()
         centred = (there - mean).nan_to_num()
-        directions = torch.linalg.svd(centred, full_matrices=False).Vh[:COMPONENTS]
+        # As many components as records would express each of these records, and nothing of them would be left.
+        kept = min(COMPONENTS, (len(there) - 1) // 2)
         self.mean.copy_(mean)
-        self.components[: len(directions)] = directions
+        self.components.zero_()
+        self.components[:kept] = torch.linalg.svd(centred, full_matrices=False).Vh[:kept]
         for spread in (self.shape_spread, self.variation_spread, self.between_spread):
             spread.fill_(1)
         found = self.deviation(signal, beats)
@@ -83,7 +90,9 @@ class NormalBeats(nn.Module):
         ):
             usual = values.double().square().nanmean(dim=over).sqrt()
             usual = torch.where(usual.isnan(), usual.nanmean(), usual).nan_to_num(1.0).clamp_min(1e-6)
-            spread.copy_(usual + EVEN_SPREAD * usual.mean())
+            # One record alone does not differ from the mean: that tells nothing of what is usual.
+            if usual.max() > 1e-6:
+                spread.copy_(usual + EVEN_SPREAD * usual.mean())
 
     def deviation(self, signal: Tensor, beats: AlignedBeats) -> Deviation:
         """Compare records with what is usual; NaN where a record has no such beat or nothing was recorded.
@@ -99,9 +108,10 @@ class NormalBeats(nn.Module):
         rest = apart - known @ self.components.T @ self.components
         differ = beats.beat - middle[beats.record]
         # A beat that a wandering baseline lifts differs nowhere in particular.
-        differ = differ - differ.nanmedian(dim=-1, keepdim=True).values
+        differ = differ - lower_median(differ)[..., None]
         noise = _noise(differ, beats.record, signal)
         return Deviation(
+            shapes,
             rest.view(shapes.shape).abs() / self.shape_spread,
             (differ / noise[beats.record, :, None]).abs() / self.variation_spread,
             (signal / noise[..., None]).abs() / self.between_spread[:, None],
@@ -131,8 +141,5 @@ def _noise(differ: Tensor, record: Tensor, signal: Tensor) -> Tensor:
 
     In a record without beats the median voltage stands for it.
     """
-    noise = signal.abs().nanmedian(dim=-1).values
-    for row in torch.unique(record).tolist():
-        own = differ[record == row].transpose(0, 1).flatten(1).abs().nanmedian(dim=1).values
-        noise[row] = torch.where(own.isnan(), noise[row], own)
-    return noise + LEAST_NOISE
+    own = lower_median(beats_side_by_side(differ.abs(), record, len(signal)).flatten(2))
+    return torch.where(own.isnan(), lower_median(signal.abs()), own) + LEAST_NOISE

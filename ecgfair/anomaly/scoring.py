@@ -16,14 +16,14 @@ from ecgfair.anomaly.maps import PUBLISHED_SMOOTHING, smooth
 from ecgfair.anomaly.reference import NormalReference
 from ecgfair.anomaly.restored_terms import RestoredTerms
 from ecgfair.anomaly.scores import AnomalyScores
-from ecgfair.anomaly.terms import BEAT_TERMS, RESTORED_TERMS, Geometry, Terms
+from ecgfair.anomaly.terms import ALTERED_BEAT, BEAT_TERMS, RESTORED_TERMS, SHAPE, VARIATION, Geometry, Terms
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.models.restoration import RestorationNetwork
 
 ALTERED: Final = "altered"
 DISTANCE: Final = "distance"
 TERMS: Final = (*RESTORED_TERMS, ALTERED, DISTANCE, *BEAT_TERMS)
-MAPPED: Final = (*RESTORED_TERMS, ALTERED, *BEAT_TERMS)
+MAPPED: Final = (*RESTORED_TERMS, ALTERED, SHAPE, VARIATION)
 """Terms that say where, too."""
 TERM_RECORDS: Final = 256
 """Training records, about, that mean and spread of the terms are taken from; all of them where there are fewer."""
@@ -39,8 +39,10 @@ class Scoring:
         terms: Weight of each term in the score. ``whole``, ``beat`` and ``trend``: how badly the global signal, the
             beats and the signal from its trend are restored where they were hidden. ``altered``: the logit that the
             record was altered, of a network trained to tell. ``distance``: how far the encoder's features are from
-            those of training records. A term of weight 0 is measured and logged, but not part of the score.
-        map_terms: Weight of each term in the map; ``distance`` has none.
+            those of training records. ``shape``: how far the median beat is from the principal components of normal
+            ones. ``variation``: how much single beats differ from it. ``altered_beat``: the logit that it was altered.
+            A term of weight 0 is measured and logged, but not part of the score.
+        map_terms: Weight of each term in the map; ``distance`` and ``altered_beat`` have none.
         standardise: Put every term on one scale, by mean and standard deviation over training records, before they are
             added. Without it they are added as they are, as published.
         uncertainty: What a restored sample adds to its term: its ``likelihood`` (squared error over its expected
@@ -129,6 +131,11 @@ class AnomalyScoring:
                 "scoring has the term altered, but the network was not trained to tell altered records: give "
                 "weights.altered a value above 0, or leave the term out."
             )
+        if ALTERED_BEAT in scoring.terms and network.beat_network is None:
+            raise ConfigurationError(
+                "scoring has the term altered_beat, but the network was not trained to tell altered beats: give "
+                "weights.altered_beat a value above 0, or leave the term out."
+            )
         self.network = network
         self.scoring = scoring
         self.reference = reference
@@ -142,7 +149,11 @@ class AnomalyScoring:
             trend_unmasked=trend_unmasked,
         )
         self._rate = geometry.sampling_rate
-        self._of_beats = None if reference.beats is None else BeatTerms(reference.beats, geometry.sampling_rate)
+        self._of_beats = (
+            None
+            if reference.beats is None
+            else BeatTerms(reference.beats, geometry.sampling_rate, network.beat_network)
+        )
 
     @torch.inference_mode()
     def __call__(self, signal: Tensor, recorded: Tensor, beats: Tensor, *, maps: bool = False) -> AnomalyScores:
@@ -163,10 +174,10 @@ class AnomalyScoring:
                 "train it with the callback AnomalyDetection, or set scoring.standardise to false."
             )
         found = self._terms(signal, recorded.expand(signal.shape), beats, maps=maps)
-        parts = {name: self._on_scale(name, values) for name, values in found.terms.items()}
-        score = _weighted_mean({name: parts[name] for name in self.scoring.names}, self.scoring.terms)
+        parts = {name: self._on_scale(name, found.terms[name]) for name in self.scoring.names}
+        score = _weighted_mean(parts, self.scoring.terms)
         shown = self._map(found, recorded.expand(signal.shape)) if maps else None
-        return AnomalyScores(score, {name: parts[name] for name in self.scoring.names}, found.has_beat, shown)
+        return AnomalyScores(score, parts, found.has_beat, shown)
 
     @torch.inference_mode()
     def fit_reference(self, batches: list[tuple[Tensor, Tensor, Tensor]]) -> None:

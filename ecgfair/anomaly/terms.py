@@ -10,9 +10,9 @@ from torch import Tensor
 WHOLE, BEAT, TREND = "whole", "beat", "trend"
 RESTORED_TERMS: Final = (WHOLE, BEAT, TREND)
 """Terms that tell how badly something hidden was restored."""
-SHAPE, VARIATION = "shape", "variation"
-BEAT_TERMS: Final = (SHAPE, VARIATION)
-"""Terms of the beats that need no network."""
+SHAPE, VARIATION, ALTERED_BEAT = "shape", "variation", "altered_beat"
+BEAT_TERMS: Final = (SHAPE, VARIATION, ALTERED_BEAT)
+"""Terms of beats that are laid on each other; the first two need no network."""
 
 
 @dataclass(frozen=True)

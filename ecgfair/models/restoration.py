@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ecgfair.ecg import ATTRIBUTES
 from ecgfair.errors import ConfigurationError
+from ecgfair.models.beat_network import BeatNetwork
 from ecgfair.models.blocks import MeanMaxPooling
 from ecgfair.models.encoder import Encoder, Latents
 from ecgfair.models.encoder_base import PartSettings
@@ -77,6 +78,7 @@ class RestorationNetwork(nn.Module):
         shared_log_variance: The published form: one log variance a sample, the same for all leads, kept within -1 and 1
             by the hyperbolic tangent. Else one a lead and sample, without bounds.
         alteration_head: Build the head of ``tell_altered``.
+        beat_network: Build the network of ``tell_altered_beats``.
 
     Raises:
         ConfigurationError: The encoder's channels can't be shared out among the heads, or a length that its parts need
@@ -95,6 +97,7 @@ class RestorationNetwork(nn.Module):
         window: int | None = None,
         shared_log_variance: bool = False,
         alteration_head: bool = False,
+        beat_network: bool = False,
     ) -> None:
         super().__init__()
         if fusion_heads < 1 or encoder.signal_channels % fusion_heads:
@@ -123,6 +126,7 @@ class RestorationNetwork(nn.Module):
         if alteration_head:
             decoder = encoder.make_decoder(encoder.channels, encoder.leads, settings)
             self.alteration_head = AlterationHead(encoder.channels, decoder)
+        self.beat_network = BeatNetwork(encoder.leads) if beat_network else None
 
     def forward(self, signal: Tensor, beat: Tensor, has_beat: Tensor, trend_of: Tensor | None = None) -> Restoration:
         """Restore a batch.

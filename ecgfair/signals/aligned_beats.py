@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecgfair.signals.medians import lower_median
+
 CLOCK: Final = 100
 """Points a second of an aligned beat, at any sampling rate: what is left of a median of beats lies below 50 Hz."""
 FIRST: Final = -0.28
@@ -46,45 +48,64 @@ def aligned_beats(signal: Tensor, beats: Tensor, sampling_rate: float) -> Aligne
         sampling_rate: Hz.
     """
     record, column = (beats >= 0).nonzero(as_tuple=True)
-    second = torch.arange(POINTS, device=signal.device) / CLOCK + FIRST
-    late = (second - _STRETCHED_FROM).clamp(min=0)
+    # Counted in points, since seconds are rounded, and a point at the very edge would come to lie outside.
+    point = torch.arange(POINTS, device=signal.device) + round(FIRST * CLOCK)
+    late = (point - round(_STRETCHED_FROM * CLOCK)).clamp(min=0)
     stretch = _rr(beats, sampling_rate).clamp(*_RR).sqrt()[record, None]
-    place = beats[record, column, None] + sampling_rate * (second + late * (stretch - 1))
+    place = beats[record, column, None] + sampling_rate / CLOCK * (point + late * (stretch - 1))
     time, width = signal.shape[-1], 2 * (round(sampling_rate / CLOCK) // 2) + 1
-    signal = F.avg_pool1d(signal, width, stride=1, padding=width // 2, count_include_pad=False)
-    before = place.floor().clamp(0, max(time - 2, 0)).long()
+    if width > 1:
+        signal = F.avg_pool1d(signal, width, stride=1, padding=width // 2, count_include_pad=False)
+    before = place.floor().clamp(0, time - 1).long()
     share = (place - before)[:, None].to(signal.dtype)
     lead = torch.arange(signal.shape[1], device=signal.device)[:, None]
-    first, second_sample = (
+    first, second = (
         signal[record[:, None, None], lead, at.clamp(max=time - 1)[:, None]] for at in (before, before + 1)
     )
     inside = (place >= 0) & (place <= time - 1)
-    beat = (first + share * (second_sample - first)).masked_fill(~inside[:, None], torch.nan)
+    # A point on a sample is that sample, also where the next one was not recorded.
+    beat = torch.where(share == 0, first, first + share * (second - first))
+    beat = beat.masked_fill(~inside[:, None], torch.nan)
     return AlignedBeats(beat, record, place)
 
 
 def median_beats(aligned: AlignedBeats, records: int) -> Tensor:
     """Return the median of the beats of each record, (B, leads, ``POINTS``), NaN of a record without beats.
 
+    Of an even number of beats it is the lower of the middle two.
+
     Args:
         aligned: The beats.
         records: How many records there are, B.
     """
-    counts = torch.bincount(aligned.record, minlength=records)
-    most = int(counts.max()) if len(counts) else 0
-    leads = aligned.beat.shape[1]
-    if not most:
-        return aligned.beat.new_full((records, leads, POINTS), torch.nan)
-    rows = torch.arange(len(aligned.record), device=counts.device)
-    column = rows - (counts.cumsum(0) - counts)[aligned.record]
-    table = aligned.beat.new_full((records, most, leads, POINTS), torch.nan)
-    table[aligned.record, column] = aligned.beat
-    return table.nanmedian(dim=1).values
+    return lower_median(beats_side_by_side(aligned.beat, aligned.record, records))
+
+
+def beats_side_by_side(values: Tensor, record: Tensor, records: int) -> Tensor:
+    """Lay out what there is of each beat by record, (B, leads, points, most): ``most`` is the highest count, or 1.
+
+    Args:
+        values: (N, leads, points) of each beat.
+        record: (N,) int64 record of each beat, not falling.
+        records: How many records there are, B.
+
+    Returns:
+        NaN behind the last beat of a record that has fewer.
+    """
+    counts = torch.bincount(record, minlength=records)
+    most = max(int(counts.max()), 1) if len(counts) else 1
+    column = torch.arange(len(record), device=counts.device) - (counts.cumsum(0) - counts)[record]
+    table = values.new_full((records, *values.shape[1:], most), torch.nan)
+    table[record, ..., column] = values
+    return table
 
 
 def _rr(beats: Tensor, sampling_rate: float) -> Tensor:
     """Return the median RR interval of each record in seconds, (B,); 1 where there is none."""
     if beats.shape[1] < 2:
         return torch.ones(len(beats), device=beats.device)
-    distance = beats.diff(dim=1).float().masked_fill((beats[:, 1:] < 0) | (beats[:, :-1] < 0), torch.nan)
-    return (distance / sampling_rate).nanmedian(dim=1).values.nan_to_num(1.0)
+    padding = torch.iinfo(beats.dtype).max
+    # Padding comes last then, wherever it was.
+    ordered = beats.masked_fill(beats < 0, padding).sort(dim=1).values
+    distance = ordered.diff(dim=1).float().masked_fill(ordered[:, 1:] == padding, torch.nan)
+    return lower_median(distance / sampling_rate).nan_to_num(1.0)

@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecgfair.signals.medians import lower_median
+
 WINDOW: Final = 0.6
 """Seconds: longer than a QRS complex and a T wave together, so that the median within it is that of the rest line."""
 EVERY: Final = 0.05
 """Seconds between two places at which the baseline is measured; it is drawn straight in between."""
+_AT_ONCE: Final = 8
+"""Records whose windows are laid out at once: they take a dozen times the memory of the signal and more."""
 
 
 def without_baseline(signal: Tensor, sampling_rate: float) -> Tensor:
@@ -31,7 +35,8 @@ def without_baseline(signal: Tensor, sampling_rate: float) -> Tensor:
     time = signal.shape[-1]
     # Repeating the last sample, and not NaN, at the ends: half a window of a slope would be a biased median.
     padded = F.pad(signal, (half, half + (-(time - 1) % step)), mode="replicate")
-    knots = padded.unfold(-1, 2 * half + 1, step).nanmedian(dim=-1).values
+    windows = padded.unfold(-1, 2 * half + 1, step)
+    knots = torch.cat([lower_median(part) for part in torch.split(windows, _AT_ONCE)])
     place = torch.arange(time, device=signal.device) / step
     before = place.long().clamp(max=knots.shape[-1] - 1)
     after = (before + 1).clamp(max=knots.shape[-1] - 1)

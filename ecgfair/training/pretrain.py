@@ -26,6 +26,7 @@ from ecgfair.signals.mask_schemes import hide
 from ecgfair.signals.masking import span_mask
 from ecgfair.signals.normalisation import min_max
 from ecgfair.training.base import EcgModule, Optimisation
+from ecgfair.training.beat_task import altered_beat_loss
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, save_encoder
 from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
 
@@ -96,6 +97,7 @@ class PretrainModule(EcgModule):
             window=self.geometry.window,
             shared_log_variance=self.choices.log_variance == "shared",
             alteration_head=self.weights.altered > 0,
+            beat_network=self.weights.altered_beat > 0,
         )
         self.reference = NormalReference(
             self.scoring.measured, 2 * self.network.encoder.channels, len(preprocessing.leads)
@@ -127,6 +129,9 @@ class PretrainModule(EcgModule):
             losses |= self._restoration_losses(batch, generator)
         if self.weights.altered:
             losses |= self._alteration_losses(batch, generator)
+        if self.network.beat_network is not None:
+            rate = self.preprocessing.sampling_rate
+            losses["altered_beat"] = altered_beat_loss(self.network.beat_network, batch, rate, generator)
         return losses
 
     def _restoration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Tensor]:

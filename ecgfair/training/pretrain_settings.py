@@ -50,6 +50,7 @@ class PretrainWeights:
         sex: Prediction of sex.
         altered: Telling altered records from those that are not; not published, off unless asked for.
         altered_map: Telling where they were altered.
+        altered_beat: Telling altered median beats from those that are not; a network of its own, see ``beat_task``.
     """
 
     whole: float = 1.0
@@ -59,6 +60,7 @@ class PretrainWeights:
     sex: float = 1.0
     altered: float = 0.0
     altered_map: float = 0.0
+    altered_beat: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse weights below 0, and a task that is never taught beside one that is."""

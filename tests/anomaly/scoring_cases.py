@@ -22,8 +22,9 @@ FAMILIES = ("residual", "mcf")
 COVERS = ("patches", "phases")
 BEATS = ((40, 120, 200, 280, 360), (90, 170, 260), (), (150,), (5, 395))
 """R peaks of five records: regular, fewer, none, one, and two of which no window is whole."""
-ALL = {"whole": 1.0, "beat": 2.0, "trend": 0.5, "altered": 1.0, "distance": 1.0}
-ALL_MAPPED = {"whole": 1.0, "beat": 2.0, "trend": 0.5, "altered": 1.0}
+OF_BEATS = {"shape": 1.0, "variation": 0.5, "altered_beat": 0.5}
+ALL = {"whole": 1.0, "beat": 2.0, "trend": 0.5, "altered": 1.0, "distance": 1.0, **OF_BEATS}
+ALL_MAPPED = {"whole": 1.0, "beat": 2.0, "trend": 0.5, "altered": 1.0, "shape": 1.0, "variation": 2.0}
 """Every term, and every term that has a map, with weights that differ."""
 
 
@@ -35,7 +36,9 @@ def network(family: str = "residual", *, leads: int = LEADS) -> RestorationNetwo
         if family == "mcf"
         else ResidualEncoder(leads, widths=[4, 8], trend_widths=[4, 6])
     )
-    net = RestorationNetwork(encoder, [6], decoder_width=8, length=LENGTH, window=WINDOW, alteration_head=True)
+    net = RestorationNetwork(
+        encoder, [6], decoder_width=8, length=LENGTH, window=WINDOW, alteration_head=True, beat_network=True
+    )
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
@@ -64,7 +67,7 @@ def scorer(net: Any, *, fitted: bool = True, **settings: Any) -> AnomalyScoring:
     """Scoring with a reference taken from ``many``, if it standardises."""
     leak = settings.pop("trend_unmasked", False)
     scoring = Scoring(**settings)
-    reference = NormalReference(scoring.measured, 2 * net.encoder.channels)
+    reference = NormalReference(scoring.measured, 2 * net.encoder.channels, LEADS)
     made = AnomalyScoring(net, scoring, GEOMETRY, reference, trend_unmasked=leak)
     if fitted and scoring.standardise:
         made.fit_reference([many()])
@@ -115,6 +118,7 @@ class StubNetwork(nn.Module):
     """
 
     alteration_head: nn.Module | None = None
+    beat_network: nn.Module | None = None
 
     def __init__(self, template: Tensor | None = None, beat: Tensor | None = None, log_variance: float = 0.0) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from tests.anomaly.scoring_cases import (
     ALL,
     ALL_MAPPED,
     GEOMETRY,
+    LEADS,
     full,
     many,
     network,
@@ -51,7 +52,7 @@ def test_standard_deviations_without_training_records_are_refused():
 
 def test_a_reference_that_was_saved_scores_as_the_one_it_was_saved_from():
     made, batch = full(), records()
-    loaded = NormalReference(made.reference.terms, 2 * made.network.encoder.channels)
+    loaded = NormalReference(made.reference.terms, 2 * made.network.encoder.channels, LEADS)
     loaded.load_state_dict(made.reference.state_dict())
     again = AnomalyScoring(made.network, made.scoring, GEOMETRY, loaded)
     for one, other in zip(

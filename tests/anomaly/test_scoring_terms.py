@@ -18,7 +18,8 @@ def test_a_score_is_the_weighted_mean_of_its_standardised_terms():
     rows = [0, 1, 3, 4]
     expected = sum(ALL[name] * part for name, part in scores.parts.items()) / sum(ALL.values())
     close(scores.score[rows], expected[rows])
-    assert tuple(scores.parts) == ("whole", "beat", "trend", "altered", "distance")
+    restored, unmasked = ("whole", "beat", "trend"), ("altered", "distance")
+    assert tuple(scores.parts) == (*restored, *unmasked, "shape", "variation", "altered_beat")
 
 
 def test_terms_of_weight_0_are_measured_and_not_part_of_the_score():
@@ -92,3 +93,5 @@ def test_a_network_that_was_not_trained_to_tell_altered_records_can_not_be_asked
     for asked in ({"terms": {"altered": 0.0, "whole": 1.0}}, {"map_terms": {"altered": 1.0}}):
         with pytest.raises(ConfigurationError, match=r"altered.*not trained to tell.*weights\.altered"):
             scorer(net, fitted=False, **asked)
+    with pytest.raises(ConfigurationError, match=r"altered_beat.*not trained to tell.*weights\.altered_beat"):
+        scorer(net, fitted=False, terms={"altered_beat": 1.0})
