@@ -77,11 +77,13 @@ def main() -> None:
         seeds = [effects(*pair, by, tuple(asked.age_edges), asked.level, asked.resamples) for pair in scores]
         for rows in zip(*seeds, strict=True):
             first = rows[0]
+            if not first.normals:
+                continue
             before, after, change = (
                 sum(getattr(row, name) for row in rows) / len(rows) for name in ("before", "after", "change")
             )
             console.print(
-                f"| {first.group} | {first.normals} ({first.calibrating_normals}) | "
+                f"| {by}: {first.group} | {first.normals} ({first.calibrating_normals}) | "
                 f"{before:.3f} ({first.before_low:.3f}-{first.before_high:.3f}) | "
                 f"{after:.3f} ({first.after_low:.3f}-{first.after_high:.3f}) | "
                 f"{change:+.3f} ({first.change_low:+.3f}-{first.change_high:+.3f}) | {first.reason} |"
