@@ -23,6 +23,8 @@ from data_modules.stores.store import RecordStore
 from ecgfair.anomaly.evaluation.evaluate import evaluate_anomaly
 from ecgfair.anomaly.evaluation.report import AnomalyReport
 from ecgfair.anomaly.protocols import CORRECTED, PROTOCOLS, Protocol, select
+from ecgfair.metrics.chance.resampling import patient_weights
+from ecgfair.metrics.kernels.stratified import stratified_auroc
 
 STATISTICS = ("auroc", "stratified_auroc", "average_precision", "best_f1", "sensitivity_at_specificity")
 HEADINGS = ("AUROC", "within age strata", "AUPRC", "best F1", "sensitivity at 90 % specificity")
@@ -67,6 +69,37 @@ def report(
     )
 
 
+def differences(
+    store: RecordStore, rows: dict[str, list[pd.Series[float]]], against: str, fold: int, resamples: int
+) -> list[str]:
+    """Return what each row's AUROC, the mean over its seeds, is ahead of another's, paired by patients."""
+    table = store.columns(["record_id", "patient_id", "fold"]).to_pandas()
+    names, labels = store.labels("superdiagnostic", 0.0)
+    folds = torch.tensor(table["fold"].to_numpy(dtype=np.int64))
+    chosen = select(CORRECTED, torch.from_numpy(labels.astype(np.float32)), names, folds)
+    of_all = {
+        name: torch.tensor(np.stack([one.reindex(table["record_id"]) for one in own])) for name, own in rows.items()
+    }
+    known = torch.stack([score.isfinite().all(dim=0) for score in of_all.values()]).all(dim=0)
+    taken = (folds == fold) & ~chosen.neither & known
+    codes, _ = pd.factorize(table["patient_id"], sort=True)
+    weights = patient_weights(torch.from_numpy(codes.astype(np.int64))[taken], resamples, seed=0)
+    none = torch.zeros(int(taken.sum()), dtype=torch.int64)
+
+    def area(score: torch.Tensor) -> torch.Tensor:
+        values = score[:, taken].T.contiguous()
+        truth = chosen.abnormal[taken][:, None].expand(values.shape)
+        return stratified_auroc(values, truth, none, 1, none, weights).auroc[:, 0].mean(dim=-1)
+
+    found = []
+    for name, score in of_all.items():
+        if name != against:
+            ahead = area(score) - area(of_all[against])
+            low, high = ahead[1:].quantile(torch.tensor([0.025, 0.975], dtype=ahead.dtype)).tolist()
+            found.append(f"{name} - {against}: {ahead[0]:+.3f} ({low:+.3f} to {high:+.3f})")
+    return found
+
+
 def cell(reports: Sequence[AnomalyReport], statistic: str) -> str:
     """Return the mean over seeds, and the interval of the first."""
     rows = [one.overall(statistic) for one in reports]
@@ -82,6 +115,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, default=10)
     parser.add_argument("--protocol", choices=PROTOCOLS, default=CORRECTED.name)
     parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--against", help="A row: also print how far each other row is ahead of it, paired.")
     asked = parser.parse_args()
     store, console = RecordStore(asked.store), Console(soft_wrap=True, highlight=False)
     reports = {}
@@ -96,6 +130,12 @@ def main() -> None:
     console.print("|---" * (len(HEADINGS) + 2) + "|")
     for name, found in reports.items():
         console.print(f"| {name} | {len(found)} |" + "".join(f" {cell(found, stat)} |" for stat in STATISTICS))
+    if asked.against:
+        of_rows = {
+            row.partition("=")[0]: [scores(one) for one in row.partition("=")[2].split(",")] for row in asked.rows
+        }
+        for ahead in differences(store, of_rows, asked.against, asked.fold, asked.resamples):
+            console.print(ahead)
     console.print("\n| score | group or diagnoses | AUROC | normals | abnormals |\n|---|---|---|---|---|")
     for name, found in reports.items():
         for line in found[0].rows:
