@@ -78,7 +78,7 @@ class RestorationNetwork(nn.Module):
         shared_log_variance: The published form: one log variance a sample, the same for all leads, kept within -1 and 1
             by the hyperbolic tangent. Else one a lead and sample, without bounds.
         alteration_head: Build the head of ``tell_altered``.
-        beat_network: Build the network of ``tell_altered_beats``.
+        beat_network: Build the network that tells altered median beats, see ``BeatNetwork``.
 
     Raises:
         ConfigurationError: The encoder's channels can't be shared out among the heads, or a length that its parts need
