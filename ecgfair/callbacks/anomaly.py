@@ -12,7 +12,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from ecgfair.anomaly.maps import PUBLISHED_SMOOTHING
 from ecgfair.anomaly.protocols import NORMAL_LABEL, Selection
 from ecgfair.callbacks.anomaly_calibration import Calibration
 from ecgfair.callbacks.anomaly_examples import Examples, draw_examples
@@ -62,7 +61,8 @@ class AnomalyDetection(EpochMeasurement[Calibration]):
         age_edges: First year of each age band but the youngest, for that.
         maps: Validation records whose maps are drawn at every epoch, half of them abnormal, always the same: as PNG
             files in ``maps/`` of the run folder, and as figures for TensorBoard and Weights & Biases. 0 for none.
-        smoothing: Seconds, standard deviation of the Gaussian that smooths these maps; 0 for none.
+        smoothing: Seconds, standard deviation of a Gaussian that smooths these maps; 0 for none, since scoring has
+            smoothed them (``scoring.smoothing_seconds``).
         resamples: Of the patients, for the intervals of the table; 0 for none.
         seed: Of the resamples.
 
@@ -76,7 +76,7 @@ class AnomalyDetection(EpochMeasurement[Calibration]):
         calibrate_by: str | None = None,
         age_edges: tuple[int, ...] = DEFAULT_AGE_EDGES,
         maps: int = 4,
-        smoothing: float = PUBLISHED_SMOOTHING,
+        smoothing: float = 0.0,
         resamples: int = 1000,
         seed: int = 0,
     ) -> None:

@@ -42,7 +42,8 @@ class PretrainModule(EcgModule):
     """Stage 1: masked restoration at two scales that are fused, restoration from the trend, attribute prediction.
 
     Beside these published tasks it can learn to tell records that were altered at random from those that were not, and
-    where (``weights.altered``). What it restores badly or takes for altered is an anomaly.
+    where (``weights.altered``), and likewise median beats (``weights.altered_beat``). What it restores badly or takes
+    for altered is an anomaly.
 
     Args:
         preprocessing: How the signals are prepared; the data module's, linked by the command line.
@@ -57,6 +58,9 @@ class PretrainModule(EcgModule):
         alteration: How records are altered.
         scoring: What anomaly scores are made of.
         optimisation: Optimiser and schedule.
+
+    Raises:
+        ConfigurationError: Settings can't work together.
     """
 
     network: RestorationNetwork
@@ -86,6 +90,12 @@ class PretrainModule(EcgModule):
         self.choices = choices or Choices()
         self.alteration = alteration or Alteration()
         self.scoring = scoring or Scoring()
+        if self.weights.altered_beat and self.choices.scale != "millivolts":
+            # Rescaled leads have another shape than the beats that the task is learned on.
+            raise ConfigurationError(
+                f"weights.altered_beat is {self.weights.altered_beat} and choices.scale {self.choices.scale}: the task "
+                "of altered beats is one of millivolts. Set altered_beat to 0, or scale to millivolts."
+            )
         rate = preprocessing.sampling_rate
         before, after = (round(seconds * rate) for seconds in (self.masking.before_seconds, self.masking.after_seconds))
         self.geometry = Geometry(rate, before, after)

@@ -182,6 +182,18 @@ def test_the_head_of_alterations_is_built_and_trained_only_where_it_is_asked_for
     assert len(both) == 7
 
 
+def test_with_every_task_every_parameter_of_the_network_is_trained_and_every_loss_counts():
+    module = tiny_module(weights=PretrainWeights(**ALTERED, altered_beat=1.0))
+    assert len(module.losses(beating_batch())) == 8
+    module.training_step(beating_batch(), 0).backward()
+    assert [name for name, weight in module.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+
+
+def test_altered_beats_in_rescaled_leads_are_refused():
+    with pytest.raises(ConfigurationError, match=r"altered_beat is 1\.0 and choices\.scale min_max: .*millivolts"):
+        tiny_module(weights=PretrainWeights(altered_beat=1.0), choices=Choices(scale="min_max"))
+
+
 @pytest.mark.parametrize("right", [True, False])
 @torch.no_grad()
 def test_altered_records_are_those_with_a_changed_recorded_sample_and_each_is_shown_beside_its_original(right):
