@@ -6,7 +6,7 @@ DEMO := demo
 ECGFAIR := $(BIN)/python -m ecgfair
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test test-slow lint format clean
+.PHONY: help demo install results test test-slow lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,6 +31,9 @@ demo: .venv/.runtime ## Both stages on synthetic ECGs, ending in the table by se
 	$(ECGFAIR) fit --config experiments/smoke/pretrain.yaml
 	$(ECGFAIR) fit --config experiments/smoke/finetune.yaml
 	$(ECGFAIR) test --config experiments/smoke/finetune.yaml
+
+results: .venv/.development ## Every row of experiments/RESULTS.md that is not there yet (hours; restarts where it stopped)
+	$(BIN)/python -m experiments.ptbxl.results
 
 test: .venv/.development ## Tests (real recordings: ECGFAIR_DATA=/folder/with/ptbxl/in/it)
 	$(BIN)/python -m pytest -m 'not slow'

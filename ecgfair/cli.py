@@ -193,7 +193,7 @@ class ExperimentCLI(LightningCLI):
         parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run that is in that folder.")
         parser.link_arguments("run", "trainer.default_root_dir")
         # What a model has to know of the data is never typed twice. A link to what a model lacks is skipped.
-        for name in ("label_names", "label_prevalence", "training_data"):
+        for name in ("label_names", "label_prevalence", "training_records", "training_data"):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.link_arguments(
             "data.preprocessing",

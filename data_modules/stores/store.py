@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -194,13 +194,25 @@ class RecordStore:
         Raises:
             ConfigurationError: The store has no such label set, or the likelihood is no percentage.
         """
-        if not 0 <= min_likelihood <= 100:
-            raise ConfigurationError(f"min_likelihood is {min_likelihood:g}: expected 0 to 100 percent.")
         if label_set not in self.label_sets:
             raise ConfigurationError(
                 f"{self.location} has no label set {label_set!r}.{did_you_mean(label_set, self.label_sets)}"
             )
         labels = self.label_sets[label_set]
+        return list(labels), self.positive(labels, min_likelihood)
+
+    def positive(self, labels: Mapping[str, Sequence[str]], min_likelihood: float = 0.0) -> NDArray[np.uint8]:
+        """Return (records, labels) uint8, 1 where a record has a code of the label.
+
+        Args:
+            labels: Label -> the codes that make it positive.
+            min_likelihood: See ``labels``.
+
+        Raises:
+            ConfigurationError: The likelihood is no percentage.
+        """
+        if not 0 <= min_likelihood <= 100:
+            raise ConfigurationError(f"min_likelihood is {min_likelihood:g}: expected 0 to 100 percent.")
         codes = list(dict.fromkeys(code for members in labels.values() for code in members))
         table = self.columns(["codes", "likelihoods"])
         stated = table.column("codes").combine_chunks()
@@ -213,7 +225,7 @@ class RecordStore:
         for column, members in enumerate(labels.values()):
             belongs = np.array([name in members for name in codes], dtype=bool)
             positive[row[belongs[code]], column] = 1
-        return list(labels), positive
+        return positive
 
     def verify(self) -> None:
         """Read every file, where it lies, and compare its checksum with the manifest's.

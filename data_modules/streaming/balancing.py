@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN, UNKNOWN_SEX
 from ecgfair.errors import ConfigurationError
@@ -94,6 +95,31 @@ def demographic_groups(attributes: NDArray[np.float32], attribute: str, age_edge
     sex = np.nan_to_num(attributes[:, SEX_COLUMN], nan=UNKNOWN_SEX).astype(np.int64)
     age = attributes[:, ATTRIBUTES.index("age")]
     return group_by_demographics(attribute, torch.from_numpy(age.copy()), torch.from_numpy(sex), age_edges)
+
+
+def count_by_group(
+    grouping: Grouping,
+    column: Callable[[int], NDArray[np.uint8]],
+    columns: int,
+    weights: NDArray[np.float64] | None,
+) -> tuple[Tensor, Tensor]:
+    """Count the records and their positives by group.
+
+    Args:
+        grouping: Of N records in G groups.
+        column: Returns the (N,) 0 or 1 of a label, by its number; all at once would be (N, C) floating-point numbers.
+        columns: C, how many labels there are.
+        weights: (N,) how often each record counts, relative to the others; None for each once.
+
+    Returns:
+        Records (G,) and positives (G, C), float64.
+    """
+    codes, groups = grouping.codes.numpy(), len(grouping.names)
+    drawn = np.ones(len(codes)) if weights is None else weights / weights.mean()
+    positives = np.zeros((groups, columns))
+    for number in range(columns):
+        positives[:, number] = np.bincount(codes, drawn * column(number), minlength=groups)
+    return torch.from_numpy(np.bincount(codes, drawn, minlength=groups)), torch.from_numpy(positives)
 
 
 def label_weights(labels: NDArray[np.uint8], power: float) -> NDArray[np.float64]:

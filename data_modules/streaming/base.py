@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data_modules.stores.store import RecordStore
-from data_modules.streaming.balancing import Sampling, demographic_groups
-from data_modules.streaming.datasets import StoreDataset, StoreRecords, finish
-from data_modules.streaming.only_label import find_label, fingerprint, only_label
+from data_modules.streaming.balancing import Sampling, count_by_group, demographic_groups
+from data_modules.streaming.datasets import StoreDataset, StoreRecords, as_is, finish
+from data_modules.streaming.only_label import find_label
 from data_modules.streaming.sampling import UnpaddedDistributedSampler
 from data_modules.streaming.splits import check_folds, record_folds
-from data_modules.streaming.training_sampler import TrainingLoader, TrainingSampler
+from data_modules.streaming.training_records import TrainingRecords
+from data_modules.streaming.training_sampler import TrainingLoader, TrainingSampler, shard_numbers
 from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN, AttributeStatistics, EcgBatch, Preprocessing
 from ecgfair.errors import ConfigurationError
 
@@ -39,8 +40,8 @@ class StoresDataModule(LightningDataModule):
         stores: The stores; all have one Preprocessing.
         label_names: Names of the labels.
         labels: (records, C) uint8 of each store.
-        train_folds: Folds trained on, 1 to 8 if None.
-        validation_folds: Folds that choose the checkpoint, 9 if None.
+        train_folds: Folds trained on, 1 to 8 if None; none at all if empty, to test a model on a whole store.
+        validation_folds: Folds that choose the checkpoint, 9 if None; may be empty as well.
         test_folds: Folds that only ``test`` reads, 10 if None. A store without folds is split by patient into ten.
         batch_size: Records a batch and process.
         num_workers: Processes that load batches; 0 loads in the training process.
@@ -50,6 +51,10 @@ class StoresDataModule(LightningDataModule):
         train_only: Train on the records alone whose only positive label is this one, such as ``NORM``. All that is
             said of the training records (prevalence, statistics, groups, sampling, fingerprint) is then said of
             these; validation, test and prediction are as without. If None, on all records of the training folds.
+        train_share: Train on this share of each store's training records alone, above 0 and up to 1, chosen by patient
+            so that every label keeps a positive record if it can, see ``low_label.stratified_subset``. The rest is as
+            with ``train_only``.
+        train_share_seed: Of that choice; of one seed, a smaller share lies within a larger one.
 
     Raises:
         StoreError: A store is missing or damaged.
@@ -71,12 +76,15 @@ class StoresDataModule(LightningDataModule):
         seed: int = 0,
         sampling: Sampling | None = None,
         train_only: str | None = None,
+        train_share: float = 1.0,
+        train_share_seed: int = 0,
     ) -> None:
         super().__init__()
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers, 0),
             ("max_beats", max_beats, 1),
+            ("train_share_seed", train_share_seed, 0),
         ):
             if value < least:
                 raise ConfigurationError(f"data.{name} is {value}: expected {least} or more.")
@@ -94,7 +102,8 @@ class StoresDataModule(LightningDataModule):
         self.seed = seed
         self.sampling = sampling or Sampling()
         self.train_only = train_only
-        self._only = None if train_only is None else find_label(train_only, label_names)
+        only = None if train_only is None else find_label(train_only, label_names)
+        self._chosen = TrainingRecords(train_only, only, train_share, train_share_seed)
         self._labels = list(labels)
         self._sampler: TrainingSampler | None = None
         self._stopped: dict[str, Any] = {}
@@ -119,7 +128,7 @@ class StoresDataModule(LightningDataModule):
 
         Raises:
             SplitError: A part has no record of a store, or a patient is in two parts.
-            ConfigurationError: No training record of a store has ``train_only`` as its only positive label.
+            ConfigurationError: ``train_only`` or ``train_share`` leaves no record of a store to train on.
         """
         fold = np.concatenate(self.record_folds)
         split = {part: np.flatnonzero(np.isin(fold, numbers)) for part, numbers in self.folds.items()}
@@ -131,10 +140,9 @@ class StoresDataModule(LightningDataModule):
     def label_prevalence(self) -> list[float]:
         """Share of the training records positive, a label."""
         trained = self._in_training
-        positives = sum(
-            labels[own].sum(axis=0, dtype=np.int64) for labels, own in zip(self._labels, trained, strict=True)
-        )
-        return [float(share) for share in positives / max(len(self.split["train"]), 1)]
+        counts = (labels[own].sum(axis=0, dtype=np.int64) for labels, own in zip(self._labels, trained, strict=True))
+        positives = sum(counts)
+        return [float(share) for share in positives / max(self.training_records, 1)]
 
     @cached_property
     def attribute_statistics(self) -> AttributeStatistics:
@@ -150,10 +158,15 @@ class StoresDataModule(LightningDataModule):
 
     @property
     def training_data(self) -> str:
-        """Fingerprint of the training data: the stores', the folds trained on, and the records of ``train_only``."""
+        """Fingerprint of the training data: the stores', the folds trained on, which of their records if not all."""
         folds = ",".join(map(str, sorted(self.folds["train"])))
-        only = "" if self.train_only is None else f":only {self.train_only}, {fingerprint(self._in_training)}"
-        return f"{'+'.join(store.fingerprint for store in self.stores)}:folds {folds}{only}"
+        chosen = self._chosen.fingerprint(self._in_training) if self._chosen.are_fewer else ""
+        return f"{'+'.join(store.fingerprint for store in self.stores)}:folds {folds}{chosen}"
+
+    @property
+    def training_records(self) -> int:
+        """How many records are trained on."""
+        return len(self.split["train"])
 
     def group_counts(
         self, attribute: str, age_edges: Sequence[int], *, as_drawn: bool = False
@@ -169,19 +182,15 @@ class StoresDataModule(LightningDataModule):
             Records (G,) and positives (G, C), float64, in the order of ``groups.group_by_demographics``.
 
         Raises:
-            ConfigurationError: There is no such demographic.
+            ConfigurationError: There is no such demographic, or no training record.
         """
-        grouping = demographic_groups(
-            self._of_training([records.attributes for records in self._records]), attribute, age_edges
+        self._require("train")
+        return count_by_group(
+            demographic_groups(self._training_attributes(), attribute, age_edges),
+            lambda column: self._of_training([labels[:, column] for labels in self._labels]),
+            len(self.label_names),
+            self._training_weights() if as_drawn else None,
         )
-        codes, groups = grouping.codes.numpy(), len(grouping.names)
-        weights = self._training_weights() if as_drawn else None
-        drawn = np.ones(len(codes)) if weights is None else weights / weights.mean()
-        positives = np.zeros((groups, len(self.label_names)))
-        for column in range(len(self.label_names)):  # at once it would be (N, C) floating-point numbers
-            of_label = self._of_training([labels[:, column] for labels in self._labels])
-            positives[:, column] = np.bincount(codes, drawn * of_label, minlength=groups)
-        return torch.from_numpy(np.bincount(codes, drawn, minlength=groups)), torch.from_numpy(positives)
 
     def records(self, index: NDArray[np.int64], columns: Sequence[str] = ()) -> pd.DataFrame:
         """Return ids, fold, demographics and further columns of the records at these positions, in the same order."""
@@ -201,7 +210,12 @@ class StoresDataModule(LightningDataModule):
             yield finish(batch, self.preprocessing)
 
     def train_dataloader(self) -> DataLoader[EcgBatch]:
-        """Return the loader of the training records, in a new order every epoch, see ``TrainingSampler``."""
+        """Return the loader of the training records, in a new order every epoch, see ``TrainingSampler``.
+
+        Raises:
+            ConfigurationError: There is none, because ``train_folds`` is empty.
+        """
+        self._require("train")
         dataset = self._dataset("train")
         replicas, rank = self._processes()
         self._sampler = TrainingSampler(
@@ -210,7 +224,7 @@ class StoresDataModule(LightningDataModule):
             rank,
             seed=self.seed,
             weights=self._training_weights(),
-            shards=self._of_training(self._shards()) if self.sampling.window else None,
+            shards=self._of_training(shard_numbers(self.stores)) if self.sampling.window else None,
             window=self.sampling.window,
         )
         return TrainingLoader(dataset, self._sampler, self._go_on, **self._loader_settings())
@@ -220,7 +234,12 @@ class StoresDataModule(LightningDataModule):
         return self._evaluation_loader("validation")
 
     def test_dataloader(self) -> DataLoader[EcgBatch]:
-        """Return the loader of the test records, each exactly once."""
+        """Return the loader of the test records, each exactly once.
+
+        Raises:
+            ConfigurationError: There is none, because ``test_folds`` is empty.
+        """
+        self._require("test")
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[EcgBatch]:
@@ -281,36 +300,22 @@ class StoresDataModule(LightningDataModule):
         """Return how often to draw each training record; None for each once."""
         if self.sampling.balance == "none":
             return None
-        return self.sampling.weights(
-            self._of_training(self._labels), self._of_training([records.attributes for records in self._records])
-        )
+        return self.sampling.weights(self._of_training(self._labels), self._training_attributes())
 
-    def _shards(self) -> list[NDArray[np.int32]]:
-        """Return the file of signals that each record is in, numbered through all stores."""
-        shards, first = [], 0
-        for store in self.stores:
-            rows = np.diff(store.shard_starts)
-            shards.append(np.repeat(np.arange(first, first + len(rows), dtype=np.int32), rows))
-            first += len(rows)
-        return shards
+    def _training_attributes(self) -> NDArray[np.float32]:
+        return self._of_training([records.attributes for records in self._records])
 
     @cached_property
     def _in_training(self) -> list[NDArray[np.bool_]]:
         """Which records are trained on, a mask a store."""
-        trained = [np.isin(fold, self.folds["train"]) for fold in self.record_folds]
-        if self._only is None:
-            return trained
-        for store, labels, mask in zip(self.stores, self._labels, trained, strict=True):
-            before = int(mask.sum())
-            mask &= only_label(labels, self._only)
-            # A store may have no record at all in the training folds, if none are asked for.
-            if before and not mask.any():
-                raise ConfigurationError(
-                    f"None of the {before} records of {store.location} in the folds {self.folds['train']} has "
-                    f"{self.train_only!r} as its only positive label: expected some to train on. Choose another label "
-                    "or label set, or leave data.train_only out."
-                )
-        return trained
+        return self._chosen.masks(self.stores, self._labels, self.record_folds, self.folds["train"])
+
+    def _require(self, part: str) -> None:
+        """Refuse to train or test where no record is to be had for it."""
+        if not len(self.split[part]):
+            raise ConfigurationError(
+                f"data.{part}_folds is {self.folds[part]}, so there is no record to {part} on: name folds of the store."
+            )
 
     def _of_training(self, columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Return the rows of the training records, of columns that are given a store each."""
@@ -334,7 +339,7 @@ class StoresDataModule(LightningDataModule):
         return {
             "batch_size": self.batch_size,
             "num_workers": self.num_workers,
-            "collate_fn": _as_is,
+            "collate_fn": as_is,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.num_workers > 0,
         }
@@ -343,8 +348,3 @@ class StoresDataModule(LightningDataModule):
         if self.trainer is None:
             return 1, 0
         return self.trainer.world_size, self.trainer.global_rank
-
-
-def _as_is(batch: Any) -> Any:
-    """Stand in for a collate function: a batch is gathered whole, there is nothing to put together."""
-    return batch

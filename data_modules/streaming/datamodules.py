@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_modules.labels.label_map import read_label_map
+from data_modules.labels.mapped_labels import mapped_labels
 from data_modules.stores.store import RecordStore
 from data_modules.streaming.base import StoresDataModule
 from ecgfair.errors import ConfigurationError, did_you_mean
@@ -42,31 +44,50 @@ class EcgDataModule(StoresDataModule):
             without label sets has no labels, which is enough for stage 1.
         min_likelihood: Least likelihood in percent of a label to count as positive. A likelihood of 0 is unknown, as
             that of nearly all statements of PTB-XL on form and rhythm, and always counts.
+        label_map: Name of a map to another vocabulary, to test a model on labels that it was not trained on:
+            ``snomed_to_scp`` tells SNOMED CT codes as statements of PTB-XL, see ``labels.label_map``. ``labels`` then
+            names the label set of that vocabulary which the model was trained on; label sets of the store are not
+            used. What the map can't tell is logged in one line. If None, the labels are those of the store.
         **settings: See ``StoresDataModule``.
 
     Raises:
         StoreError: The store is missing or damaged.
-        ConfigurationError: The store has no such label set, is of another source, or a setting can't work.
+        ConfigurationError: The store or the map has no such label set, the store is of another source, or a setting
+            can't work.
     """
 
     source: ClassVar[str | None] = None
     """``RecordStore.source_name`` of the stores it streams; any if None."""
     usual_labels: ClassVar[str] = "superdiagnostic"
 
-    def __init__(self, store: str, labels: str | None = None, min_likelihood: float = 0.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        store: str,
+        labels: str | None = None,
+        min_likelihood: float = 0.0,
+        label_map: str | None = None,
+        **settings: Any,
+    ) -> None:
         self.store = RecordStore(store)
         if self.source not in (None, self.store.source_name):
             raise ConfigurationError(
                 f"{store} holds records of {self.store.source_name!r}: {type(self).__name__} expects {self.source!r}. "
                 "Choose the data module of that source, or EcgDataModule for any."
             )
-        label_sets = self.store.label_sets
+        self.label_map = label_map
+        names, values = self._labels_of(labels, min_likelihood)
+        super().__init__([self.store], names, [values], **settings)
+
+    def _labels_of(self, labels: str | None, min_likelihood: float) -> tuple[list[str], NDArray[np.uint8]]:
+        """Return the labels' names and (records, labels) uint8."""
+        label_map = None if self.label_map is None else read_label_map(self.label_map)
+        label_sets = self.store.label_sets if label_map is None else label_map.label_sets
         chosen = labels or (self.usual_labels if self.usual_labels in label_sets else next(iter(label_sets), None))
         if chosen is None:
-            names, values = list[str](), np.zeros((len(self.store), 0), dtype=np.uint8)
-        else:
-            names, values = self.store.labels(chosen, min_likelihood)
-        super().__init__([self.store], names, [values], **settings)
+            return [], np.zeros((len(self.store), 0), dtype=np.uint8)
+        if label_map is None:
+            return self.store.labels(chosen, min_likelihood)
+        return mapped_labels(self.store, label_map, chosen, min_likelihood)
 
     def records(self, index: NDArray[np.int64], columns: Sequence[str] = ()) -> pd.DataFrame:
         """Return ids, fold and demographics of the records at these positions, a row each in the same order.

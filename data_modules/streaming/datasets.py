@@ -164,3 +164,8 @@ def to_millivolts(signal: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return float32 millivolts of stored samples."""
     # In place: on a CPU a third faster than one multiplication of integers by a float.
     return signal.float().mul_(preprocessing.scale)
+
+
+def as_is(batch: Any) -> Any:
+    """Stand in for a collate function: a batch is gathered whole, there is nothing to put together."""
+    return batch

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Final, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, DistributedSampler
 
+from data_modules.stores.store import RecordStore
 from data_modules.streaming.datasets import StoreDataset
 from ecgfair.ecg import EcgBatch
 from ecgfair.errors import ConfigurationError
@@ -172,3 +173,13 @@ class TrainingLoader(DataLoader[EcgBatch]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See ``state_dict``."""
+
+
+def shard_numbers(stores: Sequence[RecordStore]) -> list[NDArray[np.int32]]:
+    """Return the file of signals that each record is in, numbered through all stores: (records,) a store."""
+    numbers, first = [], 0
+    for store in stores:
+        rows = np.diff(store.shard_starts)
+        numbers.append(np.repeat(np.arange(first, first + len(rows), dtype=np.int32), rows))
+        first += len(rows)
+    return numbers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -11,12 +11,13 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ecgfair.errors import ConfigurationError
 from ecgfair.metrics.blocks import Block, Resampled
 from ecgfair.metrics.chance.intervals import CONFIDENCE, gap_interval
+from ecgfair.metrics.estimates import Estimates
 from ecgfair.metrics.fairness import FairnessConfig, blocks_of, estimates_of
 from ecgfair.metrics.fairness_report import COMMON_RARE_GAP, Row
 from ecgfair.metrics.predictions import Predictions
+from ecgfair.metrics.seeds import check_same_records
 
 GAP_REDUCTION: Final = "gap_reduction"
 
@@ -65,9 +66,31 @@ def compare(first: Predictions, second: Predictions, config: FairnessConfig) -> 
         ConfigurationError: Records, labels or groups of the two differ.
         ValueError: See ``fairness.evaluate``.
     """
-    _check(first, second)
+    check_same_records(first, second)
+    return compare_estimates(estimates_of(first, config), estimates_of(second, config), first, second, config)
+
+
+def compare_estimates(
+    first: Iterable[Estimates],
+    second: Iterable[Estimates],
+    first_model: Predictions,
+    second_model: Predictions,
+    config: FairnessConfig,
+) -> pd.DataFrame:
+    """Compare two models of which all is measured, or the means of two trainings over their seeds.
+
+    Args:
+        first: What ``fairness.estimates_of`` or ``seeds.mean_over_seeds`` found of the one to compare with.
+        second: The same of the other, on the same records and resamples.
+        first_model: Labels, groups and prevalences of the first; its probabilities are not read.
+        second_model: Likewise of the second.
+        config: What both were measured with.
+
+    Returns:
+        See ``compare``.
+    """
     lines, reductions = [], []
-    for one, other in _pairs(first, second, config):
+    for one, other in _pairs(first, second, (first_model, second_model), config):
         if one.found.support is not None:
             lines += _differences(one, other)
         if one.rows and one.rows[0].aggregate == COMMON_RARE_GAP:
@@ -77,13 +100,18 @@ def compare(first: Predictions, second: Predictions, config: FairnessConfig) -> 
     )
 
 
-def _pairs(first: Predictions, second: Predictions, config: FairnessConfig) -> Iterator[tuple[Block, Block]]:
+def _pairs(
+    first: Iterable[Estimates],
+    second: Iterable[Estimates],
+    models: tuple[Predictions, Predictions],
+    config: FairnessConfig,
+) -> Iterator[tuple[Block, Block]]:
     """Yield the blocks of both models, over the cells that both have."""
-    prevalence = second.label_prevalence if first.label_prevalence is None else first.label_prevalence
-    first, second = (replace(model, label_prevalence=prevalence) for model in (first, second))
-    for one, other in zip(estimates_of(first, config), estimates_of(second, config), strict=True):
+    prevalence = next((model.label_prevalence for model in models if model.label_prevalence is not None), None)
+    both = tuple(replace(model, label_prevalence=prevalence) for model in models)
+    for one, other in zip(first, second, strict=True):
         shared = one.shared_with(other, "second"), other.shared_with(one, "first")
-        pairs = zip(shared, (first, second), strict=True)
+        pairs = zip(shared, both, strict=True)
         yield from zip(*(blocks_of(estimates, model, config) for estimates, model in pairs), strict=True)
 
 
@@ -187,29 +215,3 @@ def _student(block: Block) -> tuple[float, float]:
     patients, labels = float(scarcest.patients[0]), float(torch.as_tensor(scarcest.labels).reshape(-1)[0])
     freedom = max((patients - 1) * labels, 1.0)
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) ** 2, (patients + 1) / max(patients - 1, 1.0)
-
-
-def _check(first: Predictions, second: Predictions) -> None:
-    if list(first.label_names) != list(second.label_names):
-        differing = sorted(set(first.label_names) ^ set(second.label_names))[:5]
-        how = f" ({', '.join(differing)})" if differing else ", in their order"
-        raise ConfigurationError(
-            f"The models differ in their labels{how}: expected the same. Leave out those that one model lacks."
-        )
-    if first.targets.shape != second.targets.shape:
-        raise ConfigurationError(
-            f"The models have {len(first.targets)} and {len(second.targets)} records: expected the same records in the "
-            "same order."
-        )
-    if others := int((first.targets != second.targets).any(1).sum()):
-        raise ConfigurationError(
-            f"The targets of {others} of {len(first.targets)} records differ between the models: expected the same "
-            "records in the same order, with the same truth."
-        )
-    if not torch.equal(first.units, second.units):
-        raise ConfigurationError("The patients differ between the models: expected the same records in the same order.")
-    groups = [
-        [(each.attribute, each.names, each.codes.tolist()) for each in model.groupings] for model in (first, second)
-    ]
-    if groups[0] != groups[1]:
-        raise ConfigurationError("The groups differ between the models: expected the same records in the same order.")

@@ -45,6 +45,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, dropout: float) -> None:
         super().__init__()
+        self.stride = stride
         self.residual = nn.Sequential(
             nn.BatchNorm1d(channels_in),
             nn.SiLU(),
@@ -100,6 +101,19 @@ class ResidualBranch(nn.Module):
         """Map (B, channels_in, time) to tokens (B, channels, ceil(time / stride))."""
         tokens: Tensor = self.norm(self.blocks(self.stem(signal)))
         return F.silu(tokens)
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Return the stem, then the blocks in groups of one time resolution, the norm with the last of them.
+
+        Branches that shorten time alike have as many groups, however many blocks each has.
+        """
+        groups: list[list[nn.Module]] = [[self.stem], []]
+        for block in self.blocks:
+            if block.stride != 1:
+                groups.append([])
+            groups[-1].append(block)
+        groups[-1].append(self.norm)
+        return groups
 
 
 class MeanMaxPooling(nn.Module):

@@ -73,6 +73,8 @@ class Encoder(nn.Module, ABC):
     """Channels of the latent of the signal."""
     channels: int
     """Channels of both latents together."""
+    beat_features: int = 0
+    """Features of a beat view; 0 where the encoder has no branch for beats."""
 
     @abstractmethod
     def token_count(self, length: int) -> int:
@@ -92,6 +94,22 @@ class Encoder(nn.Module, ABC):
 
         Returns:
             Latents of ``token_count(time)`` tokens.
+        """
+
+    def encode_beat(self, view: Tensor) -> Tensor:
+        """Map beat views (B, 2 * leads, ``POINTS``), see ``signals.beat_view``, to (B, ``beat_features``).
+
+        Raises:
+            NotImplementedError: The encoder has no branch for beats.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no branch for beats.")
+
+    @abstractmethod
+    def layers(self) -> list[list[nn.Module]]:
+        """Return the modules in groups from the signal to the tokens: what learns at one rate where rates differ.
+
+        Every parameter is in exactly one group. Modules that look at the signal from equally deep, in whatever branch,
+        are in the same group.
         """
 
     @abstractmethod

@@ -63,6 +63,11 @@ class McfBranch(nn.Module):
         tokens: Tensor = self.gather(F.pad(positions, (0, lacking)))
         return tokens
 
+    def layers(self) -> list[list[nn.Module]]:
+        """Return each strided convolution with its norm, then the one that gathers."""
+        modules = list(self.strided)
+        return [*(modules[start : start + 3] for start in range(0, len(modules), 3)), [self.gather]]
+
 
 class McfDecoder(nn.Module):
     """The mirror of a branch: tokens are spread over 15 positions each, then time is doubled as often as it was halved.
@@ -200,6 +205,11 @@ class McfEncoder(Encoder):
         """Encode (B, leads, time) millivolts of any length; see the base class."""
         source = signal if trend_of is None else trend_of
         return Latents(self.signal_branch(signal), self.trend_branch(trend(source, self.trend_window)))
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Return the convolutions of both branches, those of the same depth together."""
+        branches = zip(self.signal_branch.layers(), self.trend_branch.layers(), strict=True)
+        return [signal + trend for signal, trend in branches]
 
     def make_decoder(self, channels_in: int, channels_out: int, settings: PartSettings) -> McfDecoder:
         """Return the mirror of a branch; its widths are the encoder's."""

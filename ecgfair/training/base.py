@@ -29,12 +29,15 @@ class Optimisation:
         weight_decay: Of matrices and kernels; biases and norms are not decayed.
         warmup: Share of the steps until the peak, in (0, 1).
         encoder_scale: Factor on the learning rate of the encoder, to spare weights that are already good.
+        layer_decay: Further factor on it for each layer of the encoder, counted from its output, whose own rate has
+            none: layers near the signal learn most slowly (Howard and Ruder 2018, arXiv 1801.06146). 1 is off.
     """
 
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup: float = 0.3
     encoder_scale: float = 1.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that can't train."""
@@ -43,6 +46,10 @@ class Optimisation:
                 raise ConfigurationError(f"optimisation.{name} is {getattr(self, name)}: expected a positive number.")
         if not 0 < self.warmup < 1:
             raise ConfigurationError(f"optimisation.warmup is {self.warmup}: expected a share between 0 and 1.")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigurationError(
+                f"optimisation.layer_decay is {self.layer_decay}: expected a factor above 0 and up to 1, which is off."
+            )
         if self.weight_decay < 0:
             raise ConfigurationError(f"optimisation.weight_decay is {self.weight_decay}: expected 0 or more.")
 
@@ -79,13 +86,26 @@ class EcgModule(LightningModule):
 
     def _parameter_groups(self) -> Iterator[dict[str, Any]]:
         settings = self.optimisation
-        in_encoder = {id(parameter) for parameter in self.network.encoder.parameters()}
+        rates = self._encoder_rates()
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        for is_encoder, scale in ((True, settings.encoder_scale), (False, 1.0)):
+        for scale in dict.fromkeys([*rates.values(), None]):
+            of_rate = [parameter for parameter in trained if rates.get(id(parameter)) == scale]
             for is_matrix, decay in ((True, settings.weight_decay), (False, 0.0)):
-                chosen = [p for p in trained if (id(p) in in_encoder) == is_encoder and (p.ndim > 1) == is_matrix]
+                chosen = [parameter for parameter in of_rate if (parameter.ndim > 1) == is_matrix]
                 if chosen:
-                    yield {"params": chosen, "lr": settings.learning_rate * scale, "weight_decay": decay}
+                    rate = settings.learning_rate * (1.0 if scale is None else scale)
+                    yield {"params": chosen, "lr": rate, "weight_decay": decay}
+
+    def _encoder_rates(self) -> dict[int, float]:
+        """Return the factor on the learning rate of each parameter of the encoder, by its identity."""
+        settings = self.optimisation
+        layers = self.network.encoder.layers()
+        return {
+            id(parameter): settings.encoder_scale * settings.layer_decay ** (len(layers) - 1 - place)
+            for place, layer in enumerate(layers)
+            for module in layer
+            for parameter in module.parameters()
+        }
 
     def log_losses(self, stage: str, total: Tensor, losses: Mapping[str, Tensor], batch: EcgBatch) -> None:
         """Log ``<stage>/loss`` and its terms, averaged over all records of an epoch and all processes.

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ecgfair.ecg import ATTRIBUTES, EcgBatch, Preprocessing
+from ecgfair.ecg import ATTRIBUTES, AttributeStatistics, EcgBatch, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
-from ecgfair.losses.multi_label import AsymmetricLoss, multi_label_loss
 from ecgfair.models.adversary import DemographicAdversary, ramp
+from ecgfair.models.conditioning import Conditioning
 from ecgfair.models.diagnosis import Diagnosis, DiagnosisNetwork
 from ecgfair.models.encoder import Encoder, EncoderSpec
 from ecgfair.signals.augmentation import Augmentation
+from ecgfair.signals.windows import Windows, mean_probability_logits
 from ecgfair.training.base import EcgModule, Optimisation
-from ecgfair.training.encoder_checkpoint import load_encoder
+from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, load_encoder, save_encoder
+from ecgfair.training.label_loss import LabelLoss
 from ecgfair.training.mitigation import MitigatedLoss, Mitigation, without
+from ecgfair.training.showing import Showing
 
 
 class FinetuneModule(EcgModule):
@@ -29,17 +32,22 @@ class FinetuneModule(EcgModule):
         preprocessing: How the signals are prepared; the data module's, linked by the command line.
         label_names: Names of the labels; linked as well.
         label_prevalence: Share of the training records positive, a label; linked as well.
+        training_records: How many training records there are; linked as well.
+        attribute_statistics: What standardises the attributes; linked as well.
+        training_data: Fingerprint of the training data; linked as well.
         encoder: Folder of the encoder checkpoint to start from, or the specification of a fresh encoder.
         random_weights: Build the encoder of the checkpoint but do not load its weights: the control experiment that
             tells what pretraining brings.
-        freeze_encoder: Train the heads alone.
-        loss: Binary cross-entropy or asymmetric loss.
-        gamma_positive: Of the asymmetric loss.
-        gamma_negative: Of the asymmetric loss.
-        clip: Of the asymmetric loss.
+        freeze_encoder: Train the heads alone; with the linear heads of ``hidden`` 0 that is a linear probe.
+        loss: Loss of the labels.
         attribute_weight: Factor of the auxiliary losses; 0 trains without them.
         dropout: Probability before the heads.
+        beat_dropout: Probability before the head of the beat, of an encoder that reads beats.
+        hidden: Units of a hidden layer in the label head, see ``DiagnosisNetwork``; 0 is a linear head.
+        conditioning: What the label heads are told of the patient; nothing if None.
         augmentation: Random changes of the training signals.
+        mixup: Alpha of ``signals.mixup``; 0 is off. The targets of attributes stay those of the record itself.
+        windows: Windows that a record is cut into for evaluation; the whole record if None.
         optimisation: Optimiser and schedule.
         mitigation: What training does against being worse for some groups; nothing if None.
 
@@ -49,21 +57,28 @@ class FinetuneModule(EcgModule):
         ConfigurationError: A setting can't work.
     """
 
+    network: DiagnosisNetwork
+
     def __init__(
         self,
         preprocessing: Preprocessing,
         label_names: list[str],
         label_prevalence: list[float],
+        training_records: int = 0,
+        attribute_statistics: AttributeStatistics | None = None,
+        training_data: str = "",
         encoder: str | EncoderSpec | None = None,
         random_weights: bool = False,
         freeze_encoder: bool = False,
-        loss: Literal["bce", "asymmetric"] = "bce",
-        gamma_positive: float = 0.0,
-        gamma_negative: float = 2.0,
-        clip: float = 0.05,
+        loss: LabelLoss | None = None,
         attribute_weight: float = 0.1,
         dropout: float = 0.2,
+        beat_dropout: float = 0.4,
+        hidden: int = 0,
+        conditioning: Conditioning | None = None,
         augmentation: Augmentation | None = None,
+        mixup: float = 0.0,
+        windows: Windows | None = None,
         optimisation: Optimisation | None = None,
         mitigation: Mitigation | None = None,
     ) -> None:
@@ -78,31 +93,47 @@ class FinetuneModule(EcgModule):
                 f"There are {len(label_names)} label names and {len(label_prevalence)} prevalences: expected one of "
                 "each a label."
             )
-        if not any(label_prevalence):
-            raise ConfigurationError(
-                f"No training record is positive for any of the {len(label_names)} labels: choose another label set "
-                "(data.init_args.labels), other train_folds, or another store."
-            )
-        if attribute_weight < 0:
+        if not 0 <= attribute_weight < float("inf"):
             raise ConfigurationError(f"attribute_weight is {attribute_weight}: expected 0 or more.")
         self.label_names = label_names
         self.label_prevalence = label_prevalence
+        self.attribute_statistics = attribute_statistics or AttributeStatistics()
+        self.training_data = training_data
         self.attribute_weight = attribute_weight
-        self.augmentation = augmentation or Augmentation()
         self.freeze_encoder = freeze_encoder
-        self.loss = multi_label_loss(loss, AsymmetricLoss(gamma_positive, gamma_negative, clip))
+        loss = loss or LabelLoss()
+        # Without training records (`test` on another source) there is nothing to count: no loss is minimised then.
+        self.loss = loss.build(label_prevalence, max(training_records, 1))
+        self.encoder_spec, built = _start(encoder or EncoderSpec("TwoScaleEncoder"), preprocessing, random_weights)
         self.network = DiagnosisNetwork(
-            _start(encoder or EncoderSpec(), preprocessing, random_weights),
+            built,
             label_prevalence,
             dropout,
             attributes=attribute_weight > 0,
+            hidden=hidden,
+            conditioning=conditioning,
+            beat_dropout=beat_dropout,
+            logit_adjustment=loss.logit_adjustment,
+        )
+        self.showing = Showing(
+            preprocessing.sampling_rate,
+            augmentation or Augmentation(),
+            mixup,
+            windows or Windows(),
+            self.attribute_statistics if self.network.conditioning is not None else None,
+            views=built.beat_features > 0,
         )
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
             self.train()
-        self._set_mitigation(mitigation or Mitigation())
+        self._set_mitigation(mitigation or Mitigation(), conditioning or Conditioning())
 
-    def _set_mitigation(self, mitigation: Mitigation) -> None:
+    def _set_mitigation(self, mitigation: Mitigation, conditioning: Conditioning) -> None:
+        if told := sorted(set(mitigation.hidden_attributes) & set(conditioning.inputs)):
+            raise ConfigurationError(
+                f"conditioning.inputs and mitigation.adversary_attributes both name {', '.join(told)}: what the heads "
+                "are told can't be hidden from them. Take it out of one of the two."
+            )
         self.mitigation = mitigation
         self.mitigated_loss = (
             MitigatedLoss(mitigation, len(self.label_names)) if mitigation.changes_label_loss else None
@@ -115,21 +146,35 @@ class FinetuneModule(EcgModule):
                     "frozen encoder can't learn to hide anything. Train the encoder, or set the strength to 0."
                 )
             self.adversary = DemographicAdversary(
-                cast("DiagnosisNetwork", self.network).label_head.in_features,
+                self.network.features,
                 mitigation.adversary_attributes,
                 mitigation.adversary_hidden,
                 mitigation.adversary_steps,
                 mitigation.adversary_learning_rate,
             )
 
+    def save_encoder(self, folder: Path | str) -> None:
+        """Write the encoder as it is now: what was learned on one source can start stage 2 on another."""
+        checkpoint = EncoderCheckpoint(
+            self.encoder_spec, self.preprocessing, self.attribute_statistics, self.training_data
+        )
+        save_encoder(folder, self.network.encoder, checkpoint)
+
     @override
     def setup(self, stage: str) -> None:
-        """Ask the data what the mitigation has to know of them.
+        """Ask the data what training has to know of them.
 
         Raises:
-            ConfigurationError: The data module can't say.
+            ConfigurationError: There is nothing to learn from, or the data module can't say.
         """
-        if stage == "fit" and self.mitigated_loss is not None:
+        if stage != "fit":
+            return
+        if not any(self.label_prevalence):
+            raise ConfigurationError(
+                f"No training record is positive for any of the {len(self.label_names)} labels: choose another label "
+                "set (data.init_args.labels), other train_folds, or another store."
+            )
+        if self.mitigated_loss is not None:
             self.mitigated_loss.count(getattr(self.trainer, "datamodule", None))
 
     @override
@@ -140,19 +185,27 @@ class FinetuneModule(EcgModule):
             self.network.encoder.eval()
         return self
 
-    def forward(self, signal: Tensor) -> Diagnosis:
-        """Diagnose (B, leads, time) millivolts."""
-        diagnosis: Diagnosis = self.network(signal)
+    def forward(
+        self,
+        signal: Tensor,
+        attributes: Tensor | None = None,
+        view: Tensor | None = None,
+        has_beat: Tensor | None = None,
+    ) -> Diagnosis:
+        """Diagnose (B, leads, time) millivolts; see ``DiagnosisNetwork``."""
+        diagnosis: Diagnosis = self.network(signal, attributes, view, has_beat)
         return diagnosis
 
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
         """Return the loss of an augmented batch."""
-        signal = self.augmentation(batch["signal"], self.preprocessing.sampling_rate)
-        diagnosis = self(signal)
-        losses = {"labels": self.loss(diagnosis.logits, batch["labels"])}
+        self.loss.set_progress(self._progress())
+        shown, labels = self.showing.augmented(batch)
+        diagnosis = self(*shown)
+        losses = {"labels": self._label_loss(diagnosis, labels)}
         total = losses["labels"]
         if self.mitigated_loss is not None:
-            total = self.mitigated_loss(self.loss.each(diagnosis.logits, batch["labels"]), batch)
+            each = torch.stack([self.loss.each(logits, labels) for logits in diagnosis.by_scale]).mean(0)
+            total = self.mitigated_loss(each, batch)
             losses["mitigated"] = total
         total = self._add_auxiliary(total, losses, diagnosis, batch)
         if self.adversary is not None:
@@ -172,7 +225,7 @@ class FinetuneModule(EcgModule):
 
     def predict_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return the probabilities (B, C)."""
-        return {"probabilities": self(batch["signal"]).logits.sigmoid()}
+        return {"probabilities": self._diagnose(batch).logits.sigmoid()}
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -215,11 +268,31 @@ class FinetuneModule(EcgModule):
             self.adversary.go_on(checkpoint["adversary_optimizer"])
 
     def _evaluate(self, batch: EcgBatch, stage: str) -> dict[str, Tensor]:
-        diagnosis = self(batch["signal"])
-        losses = {"labels": self.loss(diagnosis.logits, batch["labels"])}
+        diagnosis = self._diagnose(batch)
+        losses = {"labels": self._label_loss(diagnosis, batch["labels"])}
         total = self._add_auxiliary(losses["labels"], losses, diagnosis, batch)
         self.log_losses(stage, total, losses, batch)
         return {"loss": total, "probabilities": diagnosis.logits.sigmoid()}
+
+    def _diagnose(self, batch: EcgBatch) -> Diagnosis:
+        """Diagnose records as they are; of several windows, by their mean probability."""
+        shown, windows = self.showing.windows_of(batch)
+        found = self(*shown)
+        by_scale = tuple(
+            mean_probability_logits(logits.view(-1, windows, logits.shape[-1])) for logits in found.by_scale
+        )
+        attributes = None if found.attributes is None else _mean_of(found.attributes, windows)
+        logits = torch.stack(by_scale).mean(0)
+        return Diagnosis(logits, attributes, _mean_of(found.features, windows), by_scale)
+
+    def _label_loss(self, diagnosis: Diagnosis, labels: Tensor) -> Tensor:
+        """Every scale is taught by itself: the mean of logits would let one scale rest on the other."""
+        losses = [self.loss(logits, labels) for logits in diagnosis.by_scale]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _progress(self) -> float:
+        """Return the share of the training that is done."""
+        return 1.0 if self._trainer is None else self.trainer.global_step / self.trainer.estimated_stepping_batches
 
     def _add_auxiliary(self, total: Tensor, losses: dict[str, Tensor], diagnosis: Diagnosis, batch: EcgBatch) -> Tensor:
         """Return the total with the auxiliary losses, which are added to its terms."""
@@ -236,20 +309,25 @@ class FinetuneModule(EcgModule):
         self, adversary: DemographicAdversary, diagnosis: Diagnosis, batch: EcgBatch
     ) -> dict[str, Tensor]:
         """Let the adversary learn, and return how badly it tells what the features are to hide."""
-        progress = 1.0
-        if self._trainer is not None:
-            progress = self.trainer.global_step / float(self.trainer.estimated_stepping_batches)
         hidden = self.mitigation.hidden_attributes
         target = without(batch["attributes"], [name for name in ATTRIBUTES if name not in hidden])
         adversary.learn(diagnosis.features, lambda said: torch.stack(attribute_losses(said, target)).sum())
-        said = adversary(diagnosis.features, self.mitigation.adversary_strength * ramp(progress))
+        said = adversary(diagnosis.features, self.mitigation.adversary_strength * ramp(self._progress()))
         of_age, of_sex = attribute_losses(said, target)
         both = {"age": of_age, "sex": of_sex}
         return {f"adversary_{name}": both[name] for name in hidden}
 
 
-def _start(encoder: str | EncoderSpec, preprocessing: Preprocessing, random_weights: bool) -> Encoder:
+def _mean_of(values: Tensor, windows: int) -> Tensor:
+    """Return the mean over the windows of each record, (B, D)."""
+    return values.view(-1, windows, values.shape[-1]).mean(1)
+
+
+def _start(
+    encoder: str | EncoderSpec, preprocessing: Preprocessing, random_weights: bool
+) -> tuple[EncoderSpec, Encoder]:
+    leads = len(preprocessing.leads)
     if isinstance(encoder, EncoderSpec):
-        return encoder.build(len(preprocessing.leads))
+        return encoder, encoder.build(leads)
     loaded, checkpoint = load_encoder(Path(encoder), preprocessing)
-    return checkpoint.spec.build(len(preprocessing.leads)) if random_weights else loaded
+    return checkpoint.spec, checkpoint.spec.build(leads) if random_weights else loaded

@@ -28,7 +28,7 @@ def test_the_trend_is_that_of_the_signal_unless_another_is_named():
 
 
 def test_every_encoder_that_a_checkpoint_may_name_is_one():
-    assert set(ENCODERS) == {"ResidualEncoder", "McfEncoder"}
+    assert set(ENCODERS) == {"ResidualEncoder", "McfEncoder", "XResNetEncoder"}
     for name, kind in ENCODERS.items():
         assert issubclass(kind, Encoder)
         assert kind.__name__ == name
@@ -47,6 +47,41 @@ def test_the_score_of_a_record_does_not_depend_on_its_neighbours():
     encoder = ResidualEncoder(**SMALL).eval()
     signal = torch.randn(4, 12, 1000)
     torch.testing.assert_close(encoder(signal).features()[:1], encoder(signal[:1]).features(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_parameter_is_in_exactly_one_layer(name):
+    encoder = ENCODERS[name]()
+    grouped = [id(weight) for group in encoder.layers() for module in group for weight in module.parameters()]
+    assert len(encoder.layers()) > 1
+    assert all(group for group in encoder.layers())
+    assert sorted(grouped) == sorted(id(weight) for weight in encoder.parameters())
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_layers_go_from_the_signal_to_the_tokens(name):
+    encoder = ENCODERS[name]().eval()
+    place = {id(module): depth for depth, group in enumerate(encoder.layers()) for module in group}
+    called = []
+    for module in encoder.modules():
+        if id(module) in place:
+            module.register_forward_hook(lambda module, *_: called.append(place[id(module)]))
+    encoder(torch.randn(1, 12, 700))
+    # One branch is run after the other: depth falls once for each but the first, and starts anew.
+    branches = max(sum(name.endswith("_branch") for name, _ in encoder.named_children()), 1)
+    falls = [at for at in range(1, len(called)) if called[at] < called[at - 1]]
+    assert set(called) == set(range(len(encoder.layers())))
+    assert [called[at] for at in [0, *falls]] == [0] * branches
+
+
+def test_blocks_of_one_time_resolution_are_one_layer_in_both_branches():
+    encoder = ResidualEncoder(widths=[8, 8, 16, 16, 16], trend_widths=[4, 6])
+    signal, narrow = encoder.signal_branch, encoder.trend_branch
+    assert encoder.layers() == [
+        [signal.stem, narrow.stem],
+        [*signal.blocks[:2], narrow.blocks[0]],
+        [*signal.blocks[2:], signal.norm, narrow.blocks[1], narrow.norm],
+    ]
 
 
 def test_branches_that_shorten_time_differently_are_refused():

@@ -8,6 +8,7 @@ from ecgfair.ecg import Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, PreprocessingMismatchError
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.training import FinetuneModule
+from ecgfair.training.label_loss import LabelLoss
 from tests.training.conftest import SMALL
 
 PLAIN = Augmentation(crop_seconds=None, lead_dropout=0, scaling=0, noise=0)
@@ -32,7 +33,7 @@ def train(module, batch, steps: int) -> None:
 
 @pytest.mark.parametrize("loss", ["bce", "asymmetric"])
 def test_it_overfits_32_records_to_an_auroc_of_one(make_batch, loss):
-    module, batch = finetune_module(loss=loss), make_batch(32)
+    module, batch = finetune_module(loss=LabelLoss(loss)), make_batch(32)
     train(module, batch, steps=60)
     probabilities = module.eval().predict_step(batch, 0)["probabilities"].detach()
     assert roc_auc_score(batch["labels"], probabilities, average="macro") == 1.0
@@ -112,8 +113,8 @@ def test_weights_of_another_preprocessing_or_another_project_are_refused():
     ("settings", "message"),
     [
         ({"attribute_weight": -1.0}, "attribute_weight"),
-        ({"loss": "focal"}, "focal"),
-        ({"gamma_positive": 10.0}, "gamma"),
+        ({"mixup": -0.1}, "mixup is -0.1"),
+        ({"hidden": -1}, "hidden is -1"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(settings, message):
@@ -132,4 +133,4 @@ def test_names_and_prevalences_have_to_match():
 )
 def test_data_that_stage_two_can_learn_nothing_from_are_refused(names, prevalence, message):
     with pytest.raises(ConfigurationError, match=message):
-        FinetuneModule(Preprocessing(), names, prevalence, encoder=SMALL)
+        FinetuneModule(Preprocessing(), names, prevalence, encoder=SMALL).setup("fit")
