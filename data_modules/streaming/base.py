@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,9 @@ from data_modules.streaming.training_records import TrainingRecords
 from data_modules.streaming.training_sampler import TrainingLoader, TrainingSampler, shard_numbers
 from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN, AttributeStatistics, EcgBatch, Preprocessing
 from ecgfair.errors import ConfigurationError
+
+ONE_DATABASE: Final = ("PTB-XL", "CODE-15 %")
+"""Sources of which all stores hold the same patients; of the others each store may hold anybody."""
 
 
 class StoresDataModule(LightningDataModule):
@@ -155,6 +158,16 @@ class StoresDataModule(LightningDataModule):
             mean.append(float(known.mean(dtype=np.float64)) if is_scaled else 0.0)
             std.append((float(known.std(dtype=np.float64)) if is_scaled else 1.0) or 1.0)
         return AttributeStatistics(tuple(mean), tuple(std))
+
+    @property
+    def data_identity(self) -> tuple[str, ...]:
+        """What tells the data from others, a text a store: the database it is of, else the store's fingerprint.
+
+        PTB-XL prepared in another way, or in part, has the same patients in the same folds.
+        """
+        return tuple(
+            store.source_name if store.source_name in ONE_DATABASE else store.fingerprint for store in self.stores
+        )
 
     @property
     def training_data(self) -> str:

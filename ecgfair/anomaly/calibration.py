@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.groups import CROSS, DEMOGRAPHICS, UNKNOWN, Grouping
+from ecgfair.metrics.kernels.operating_points import are_other_data
 
 MIN_NORMALS: Final = 50
 """Of a group, for percentiles of its own: with n normals they come in steps of 1 / (n + 1)."""
@@ -32,6 +33,7 @@ class NormalCalibration:
         scores: Of n normals, finite, rising.
         calibrated_on: These records in words: ``"fold 9, epoch 3"``.
         folds: Their folds; empty if unknown.
+        data: What tells their data from others, a text a store; empty if unknown.
         attribute: By which groups, such as ``"sex_x_age"``; empty for all normals together.
         names: The groups; empty for all normals together.
         codes: The group of each of the n normals, a position in ``names``; empty for all normals together.
@@ -48,12 +50,14 @@ class NormalCalibration:
     names: tuple[str, ...] = ()
     codes: tuple[int, ...] = ()
     min_normals: int = MIN_NORMALS
+    data: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself; make all values plain, so that equal calibrations compare equal."""
         plain = {
             "scores": tuple(float(score) for score in self.scores),
             "folds": tuple(sorted({int(fold) for fold in self.folds})),
+            "data": tuple(sorted({str(one) for one in self.data})),
             "names": tuple(str(name) for name in self.names),
             "codes": tuple(int(code) for code in self.codes),
         }
@@ -87,6 +91,7 @@ class NormalCalibration:
         *,
         calibrated_on: str = "normals of unknown folds",
         folds: Iterable[int] = (),
+        data: Iterable[str] = (),
     ) -> NormalCalibration:
         """Calibrate on the scores of normal records.
 
@@ -96,6 +101,7 @@ class NormalCalibration:
             min_normals: A group with fewer, and the one of unknown attributes, is held against all normals.
             calibrated_on: The records in words, see ``NormalCalibration``.
             folds: Their folds.
+            data: Their data, see ``NormalCalibration``.
 
         Raises:
             ConfigurationError: There is no normal, or ``min_normals`` is below 1.
@@ -108,7 +114,7 @@ class NormalCalibration:
                 "the records that the model fails on."
             )
         ranked, order = scores.detach().double().sort(stable=True)
-        found = cls(tuple(ranked.tolist()), calibrated_on, tuple(folds), min_normals=min_normals)
+        found = cls(tuple(ranked.tolist()), calibrated_on, tuple(folds), min_normals=min_normals, data=tuple(data))
         if groups is None:
             return found
         codes = groups.codes.to(order.device)[order]
@@ -163,12 +169,20 @@ class NormalCalibration:
                 result[members] = _percentile(values[members], own.to(values.device))
         return result
 
-    def require_disjoint(self, test_folds: Iterable[int]) -> None:
+    def require_disjoint(self, test_folds: Iterable[int], test_data: Iterable[str] = ()) -> None:
         """Refuse to tell how strange the very records are that say what is normal.
+
+        Where the data are not known on both sides, they are taken to be the same.
+
+        Args:
+            test_folds: Folds of the test.
+            test_data: As ``data``, of the test.
 
         Raises:
             ConfigurationError: A fold of the test is among ``folds``, or it is not known on which ones it was made.
         """
+        if are_other_data(self.data, test_data):
+            return
         advice = "expected validation folds alone. Calibrate on other folds."
         if not self.folds:
             raise ConfigurationError(
@@ -194,6 +208,7 @@ class NormalCalibration:
         Raises:
             ConfigurationError: A field is missing, unknown or not as described.
         """
+        values = {"data": (), **values}  # earlier versions did not keep it
         names = [each.name for each in fields(cls)]
         missing, unknown = [name for name in names if name not in values], sorted(set(values) - set(names))
         if missing or unknown:

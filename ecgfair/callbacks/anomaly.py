@@ -194,7 +194,7 @@ class AnomalyDetection(EpochMeasurement[Calibration]):
     def _calibrated(self, records: dict[str, Tensor], kinds: Selection, trainer: Trainer) -> Calibration | None:
         if not kinds.normal.any() or not records["score"][~kinds.neither].isfinite().all():
             return None  # the logged AUROC is NaN, too, or there was a warning
-        calibrated_on, folds = self._validation_records(trainer)
+        calibrated_on, folds, data = self._validation_records(trainer)
         return Calibration.fit(
             records,
             kinds.normal,
@@ -203,6 +203,7 @@ class AnomalyDetection(EpochMeasurement[Calibration]):
             age_edges=self.age_edges,
             calibrated_on=calibrated_on,
             folds=folds,
+            data=data,
             normal_label=self.normal_label,
         )
 

@@ -41,6 +41,7 @@ class Calibration:
         age_edges: Sequence[int],
         calibrated_on: str,
         folds: Iterable[int],
+        data: Iterable[str] = (),
         normal_label: str,
         level: float = LEVEL,
     ) -> Calibration:
@@ -54,6 +55,7 @@ class Calibration:
             age_edges: See above.
             calibrated_on: The records in words.
             folds: Their folds; none if unknown.
+            data: Their data, see ``NormalCalibration``; none if unknown.
             normal_label: See above.
             level: The specificity of one of the thresholds.
 
@@ -65,7 +67,7 @@ class Calibration:
         groups = None if by is None else group_by_demographics(by, age, sex, age_edges)
         compared = normal | abnormal
         return cls(
-            NormalCalibration.fit(score, groups, MIN_NORMALS, calibrated_on=calibrated_on, folds=folds),
+            NormalCalibration.fit(score, groups, MIN_NORMALS, calibrated_on=calibrated_on, folds=folds, data=data),
             choose_thresholds(records["score"][compared], abnormal[compared], chosen_on=calibrated_on, level=level),
             tuple(age_edges),
             normal_label,
@@ -81,9 +83,9 @@ class Calibration:
         """
         return self.normals.percentile(score, self._groups(age, sex))
 
-    def require_disjoint(self, test_folds: Iterable[int]) -> None:
+    def require_disjoint(self, test_folds: Iterable[int], test_data: Iterable[str] = ()) -> None:
         """Refuse to be used on the records that it was made of, see ``NormalCalibration``."""
-        self.normals.require_disjoint(test_folds)
+        self.normals.require_disjoint(test_folds, test_data)
 
     def _groups(self, age: Tensor, sex: Tensor) -> Grouping | None:
         by = self.normals.attribute

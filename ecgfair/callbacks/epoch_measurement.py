@@ -23,8 +23,8 @@ class Chosen(Protocol):
         """Return plain values, fit for a checkpoint that is read with ``weights_only=True``."""
         ...
 
-    def require_disjoint(self, test_folds: Iterable[int]) -> None:
-        """Refuse to be used on the records that chose."""
+    def require_disjoint(self, test_folds: Iterable[int], test_data: Iterable[str] = ()) -> None:
+        """Refuse to be used on the records that chose; folds of other data are not those."""
         ...
 
 
@@ -107,7 +107,7 @@ class EpochMeasurement(Callback, ABC, Generic[ChosenT]):
             self.chosen = None
         folds = _folds(trainer)
         if self.chosen is not None and folds is not None:
-            self.chosen.require_disjoint(folds["test"])
+            self.chosen.require_disjoint(folds["test"], data_of(trainer))
 
     @override
     def on_validation_batch_end(
@@ -167,10 +167,15 @@ class EpochMeasurement(Callback, ABC, Generic[ChosenT]):
             return self._loaded_moment
         return trainer.current_epoch, trainer.global_step
 
-    def _validation_records(self, trainer: Trainer) -> tuple[str, tuple[int, ...]]:
-        """Return the records that choose in words, and their folds, none where the data module does not tell them."""
+    def _validation_records(self, trainer: Trainer) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
+        """Return the records that choose in words, their folds and data, none where the data module does not say."""
         folds = (_folds(trainer) or {}).get("validation", ())
-        return f"validation records at epoch {self._weights_at(trainer)[0]}", tuple(folds)
+        return f"validation records at epoch {self._weights_at(trainer)[0]}", tuple(folds), data_of(trainer)
+
+
+def data_of(trainer: Trainer) -> tuple[str, ...]:
+    """Return what tells the data from others, a text a store; nothing where the data module does not say."""
+    return tuple(getattr(getattr(trainer, "datamodule", None), "data_identity", ()))
 
 
 def _folds(trainer: Trainer) -> Mapping[str, Any] | None:

@@ -34,11 +34,12 @@ from ecgfair.metrics.long_tail import DEFAULT_HEAD, DEFAULT_TAIL, LongTail
 class Fairness(EpochMeasurement[OperatingPoints]):
     """Log how well labels are found overall, along the long tail and by group; keep all values; print a table.
 
-    The module has ``label_names`` and ``label_prevalence`` (share of the training records that are positive, one a
-    label), and its ``validation_step`` and ``test_step`` return a mapping with ``probabilities`` (B, C) in [0, 1]. A
-    batch is an ``EcgBatch``; its ``index`` tells a record that a padding sampler repeats from a new one, so the values
-    are those of one process under any sharding. A rank may have fewer records than another, or none if its loader has
-    no length. The sanity check is not measured.
+    The module has ``label_names`` and ``label_prevalence`` (share of the records it was trained on that are positive,
+    one a label; where all are 0, because a test without training records can't tell, there is no long tail), and its
+    ``validation_step`` and ``test_step`` return a mapping with ``probabilities`` (B, C) in [0, 1]. A batch is an
+    ``EcgBatch``; its ``index`` tells a record that a padding sampler repeats from a new one, so the values are those of
+    one process under any sharding. A rank may have fewer records than another, or none if its loader has no length. The
+    sanity check is not measured.
 
     Every rank logs the same keys with the same values: ``val/auroc/macro``, ``head``, ``medium``, ``tail``,
     ``common_rare_gap``, and for each attribute ``val/fair/<attribute>/auroc_gap``, ``tpr_gap``, ``fpr_gap``,
@@ -187,7 +188,7 @@ class Fairness(EpochMeasurement[OperatingPoints]):
             self._record.add(trainer, folder, Evaluation(moment, report, predictions))
 
     def _choose(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule) -> OperatingPoints:
-        chosen_on, folds = self._validation_records(trainer)
+        chosen_on, folds, data = self._validation_records(trainer)
         return choose(
             records["probabilities"],
             records["targets"],
@@ -196,6 +197,7 @@ class Fairness(EpochMeasurement[OperatingPoints]):
             label_names=label_description(pl_module)[0],
             chosen_on=chosen_on,
             folds=folds,
+            data=data,
         )
 
 

@@ -15,8 +15,11 @@ _FROM_BATCH: Final = {"index": "index", "age": "age", "sex": "sex", "targets": "
 """Column of the records kept, and where ``EcgBatch`` has it."""
 
 
-def label_description(pl_module: LightningModule) -> tuple[list[str], list[float]]:
-    """Return the names and training prevalences of a module's labels.
+def label_description(pl_module: LightningModule) -> tuple[list[str], list[float] | None]:
+    """Return the names of a module's labels and their prevalences in its training, ``None`` where these are not known.
+
+    A module without a positive record for any label has not counted those it learnt from: its data module has no
+    training records, and its checkpoint did not tell. Zeros would put every label into the tail.
 
     Raises:
         ConfigurationError: The module has no ``label_names`` or no ``label_prevalence``.
@@ -28,7 +31,8 @@ def label_description(pl_module: LightningModule) -> tuple[list[str], list[float
             f"{type(pl_module).__name__} has no {missing}: expected the names of its labels in label_names and the "
             "share of positive training records of each in label_prevalence."
         )
-    return [str(name) for name in names], [float(share) for share in prevalence]
+    shares = [float(share) for share in prevalence]
+    return [str(name) for name in names], shares if any(shares) else None
 
 
 def nobody(labels: int) -> dict[str, Tensor]:

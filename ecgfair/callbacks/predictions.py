@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from ecgfair.callbacks.anomaly import AnomalyDetection
 from ecgfair.callbacks.anomaly_records import AnomalyScorer, data_labels, no_scored_records, scored_records
+from ecgfair.callbacks.epoch_measurement import data_of
 from ecgfair.callbacks.fairness import Fairness
 from ecgfair.callbacks.gather import all_records
 from ecgfair.callbacks.measured import records_table
@@ -39,8 +40,9 @@ class PredictionTable(Callback):
 
     Columns: record_id, patient_id, fold, age, sex, further ones of the store, ``probability/<label>`` and
     ``target/<label>`` for every label, and the fingerprint of the model. Every record is there once, in the order of
-    the store, at any number of processes. The labels' training prevalences and the thresholds that ``Fairness`` chose
-    on validation records go into the file's metadata, so that ``audit`` needs this file alone.
+    the store, at any number of processes. The prevalences of the labels in what the module was trained on, where these
+    are known, the thresholds that ``Fairness`` chose on validation records, and which data the records are of go into
+    the file's metadata, so that ``audit`` needs this file alone.
 
     A module with ``anomaly_scores`` adds ``anomaly_score``, ``anomaly/<term>`` for every term of it, and
     ``anomaly_percentile`` (stranger than this share of normals) where ``AnomalyDetection`` calibrated on validation
@@ -129,10 +131,14 @@ class PredictionTable(Callback):
             table = _with_scores(table, scored, cast("AnomalyScorer", pl_module).anomaly_parts, trainer)
         fingerprint = model_fingerprint(pl_module)
         if records is None:
-            names, metadata = data_labels(trainer, pl_module), Metadata(model_fingerprint=fingerprint)
+            names, metadata = (
+                data_labels(trainer, pl_module),
+                Metadata(model_fingerprint=fingerprint, data=data_of(trainer)),
+            )
         else:
             names, prevalence = label_description(pl_module)
-            metadata = Metadata(dict(zip(names, prevalence, strict=True)), _operating_points(trainer), fingerprint)
+            shares = None if prevalence is None else dict(zip(names, prevalence, strict=True))
+            metadata = Metadata(shares, _operating_points(trainer), fingerprint, data_of(trainer))
         probabilities = None if records is None else records["probabilities"]
         write_predictions(folder / FILE_NAME, table, probabilities, rows["targets"], names, metadata)
 

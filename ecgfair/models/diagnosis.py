@@ -16,6 +16,7 @@ from ecgfair.errors import ConfigurationError
 from ecgfair.models.blocks import MeanMaxPooling
 from ecgfair.models.conditioning import Conditioning, DemographicInput
 from ecgfair.models.encoder import Encoder
+from ecgfair.signals.beat_view import BeatView
 
 
 class Diagnosis(NamedTuple):
@@ -29,7 +30,7 @@ class Diagnosis(NamedTuple):
     """(B, D) what the heads read of the signal alone, before the network is told anything of the patient: an adversary
     that read more would only find what was put in."""
     by_scale: tuple[Tensor, ...]
-    """(B, C) logits of the record and, where the encoder reads beats, of the median beat; those of the record stand in
+    """(B, C) logits of the record and, where the encoder reads beats, of its beats; those of the record stand in
     for a record without a beat. Each is to be taught by itself."""
 
 
@@ -52,7 +53,7 @@ class DiagnosisNetwork(nn.Module):
             et al. 2020, 128 units): batch norm, dropout and a linear layer, twice, a ReLU between. With 0 the head is
             linear.
         conditioning: What the label heads are told of the patient; nothing if None or without inputs.
-        beat_dropout: Probability before the label head of the beat.
+        beat_dropout: Probability before the label head of the beats.
         logit_adjustment: What ``losses.long_tail.LogitAdjusted`` adds to the logits while training, as a factor of
             logit(prevalence): the heads start by so much lower, or prevalence would count twice.
 
@@ -98,8 +99,7 @@ class DiagnosisNetwork(nn.Module):
         self,
         signal: Tensor,
         attributes: Tensor | None = None,
-        view: Tensor | None = None,
-        has_beat: Tensor | None = None,
+        view: BeatView | None = None,
     ) -> Diagnosis:
         """Diagnose a batch.
 
@@ -107,8 +107,7 @@ class DiagnosisNetwork(nn.Module):
             signal: (B, leads, time) millivolts, of any length.
             attributes: (B, A) as measured, not standardised, NaN where missing; None if nothing is known. Read by the
                 conditioning alone, see ``DemographicInput``.
-            view: (B, 2 * leads, ``POINTS``), see ``signals.beat_view``; needed where the encoder reads beats.
-            has_beat: (B,) bool, which of the views are of a beat; all if None.
+            view: The beats of the same records, see ``signals.beat_view``; needed where the encoder reads beats.
         """
         pooled: Tensor = self.pool(self.encoder(signal).features())
         told = pooled if self.conditioning is None else self.conditioning(pooled, attributes)
@@ -118,11 +117,9 @@ class DiagnosisNetwork(nn.Module):
             return Diagnosis(of_record, predicted, pooled, (of_record,))
         if view is None:
             raise ValueError("The encoder reads beats: expected the beat view of every record.")
-        beat = self.beat_dropout(self.encoder.encode_beat(view))
+        beat = self.beat_dropout(self.encoder.encode_beats(view))
         told = beat if self.beat_conditioning is None else self.beat_conditioning(beat, attributes)
-        of_beat = self.beat_head(told)
-        if has_beat is not None:
-            of_beat = torch.where(has_beat[:, None], of_beat, of_record)
+        of_beat = torch.where(view.has_beat[:, None], self.beat_head(told), of_record)
         return Diagnosis((of_record + of_beat) / 2, predicted, torch.cat([pooled, beat], dim=1), (of_record, of_beat))
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ecgfair.signals.beat_view import BeatView
+
 
 class Latents(NamedTuple):
     """What an encoder makes of a signal; both have the same number of tokens ``T`` over time."""
@@ -74,7 +76,7 @@ class Encoder(nn.Module, ABC):
     channels: int
     """Channels of both latents together."""
     beat_features: int = 0
-    """Features of a beat view; 0 where the encoder has no branch for beats."""
+    """Features of beat views; 0 where the encoder has no branch for beats."""
 
     @abstractmethod
     def token_count(self, length: int) -> int:
@@ -96,8 +98,8 @@ class Encoder(nn.Module, ABC):
             Latents of ``token_count(time)`` tokens.
         """
 
-    def encode_beat(self, view: Tensor) -> Tensor:
-        """Map beat views (B, 2 * leads, ``POINTS``), see ``signals.beat_view``, to (B, ``beat_features``).
+    def encode_beats(self, view: BeatView) -> Tensor:
+        """Map beat views to (B, ``beat_features``).
 
         Raises:
             NotImplementedError: The encoder has no branch for beats.

@@ -1,10 +1,11 @@
-"""The encoder of two scales: the record as a whole, and the beat that stands for all of its beats."""
+"""The encoder of two scales: the record as a whole, and its beats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
@@ -13,19 +14,23 @@ from ecgfair.errors import ConfigurationError
 from ecgfair.models.blocks import ResidualBlock
 from ecgfair.models.residual import ResidualEncoder
 from ecgfair.signals.aligned_beats import POINTS
+from ecgfair.signals.beat_view import BeatView
+from ecgfair.signals.rhythm_view import CHANNELS
 
 BEAT_KERNEL = 7
-"""Of the first convolution over a beat."""
+"""Of the first convolution over a beat: 70 ms."""
+RHYTHM_KERNEL = 5
+"""Of the first convolution over the beats in their order."""
 
 
-class BeatBranch(nn.Module):
-    """Residual blocks over a beat view, that keep where in the beat a feature is.
+class ShapeBranch(nn.Module):
+    """Residual blocks over the shape of beats, that keep where in the beat a feature is.
 
     Beats are aligned, so that each place is a wave: nothing is pooled over time, and a head has weights for every
     place.
 
     Args:
-        leads: Number of leads; a view has two channels a lead, see ``signals.beat_view``.
+        leads: Number of leads; a shape has two channels a lead, see ``signals.beat_view``.
         widths: Channels of the first convolution, then of each block. Time is halved by all blocks but the first.
         dropout: Probability inside the blocks.
 
@@ -53,18 +58,45 @@ class BeatBranch(nn.Module):
         self.norm = nn.BatchNorm1d(widths[-1])
         self.features = points * widths[-1]
 
-    def forward(self, view: Tensor) -> Tensor:
-        """Map beat views (B, 2 * leads, ``POINTS``) to (B, features)."""
-        tokens: Tensor = self.norm(self.blocks(self.stem(view)))
+    def forward(self, shape: Tensor) -> Tensor:
+        """Map shapes (B, 2 * leads, ``POINTS``) to (B, features)."""
+        tokens: Tensor = self.norm(self.blocks(self.stem(shape)))
         return F.silu(tokens).flatten(1)
 
 
-class TwoScaleEncoder(ResidualEncoder):
-    """The default of stage 2: residual branches over the signal and its trend, and one over the beat view.
+class RhythmBranch(nn.Module):
+    """Convolutions over the beats of a record in their order, and what they find on the mean and at most.
 
-    The record tells rhythm and what happens once; the median beat tells the shape of the waves, with little noise and
-    each wave at its place, so that few records teach much. The two are read by heads of their own, see
-    ``DiagnosisNetwork``.
+    Args:
+        width: Channels of the convolutions.
+
+    Attributes:
+        features: How many features a rhythm has.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        for before, kernel in ((CHANNELS, RHYTHM_KERNEL), (width, 3), (width, 3)):
+            stages += [nn.Conv1d(before, width, kernel, 1, kernel // 2), nn.BatchNorm1d(width), nn.SiLU()]
+        self.stages = nn.Sequential(*stages)
+        self.features = 2 * width
+
+    def forward(self, rhythm: Tensor) -> Tensor:
+        """Map rhythm views (B, ``CHANNELS``, K) to (B, features); a record without beats has 0."""
+        is_beat = rhythm[:, :1] > 0
+        found: Tensor = self.stages(rhythm)
+        mean = (found * is_beat).sum(dim=-1) / is_beat.sum(dim=-1).clamp(min=1)
+        most = found.masked_fill(~is_beat, -torch.inf).amax(dim=-1)
+        return torch.cat([mean, most.masked_fill(~is_beat.any(dim=-1), 0)], dim=1)
+
+
+class TwoScaleEncoder(ResidualEncoder):
+    """The default of stage 2: residual branches over the signal and its trend, and two over its beats.
+
+    The beat view tells the shape of the waves, with little noise and each wave at its place, and the rhythm of the
+    beats, so that few records teach much; the signal tells what no R peak leads to. The two scales are read by heads of
+    their own, see ``DiagnosisNetwork``.
 
     Args:
         leads: Number of leads.
@@ -72,7 +104,8 @@ class TwoScaleEncoder(ResidualEncoder):
         trend_widths: Likewise.
         trend_window: Likewise.
         dropout: Likewise.
-        beat_widths: See ``BeatBranch``.
+        beat_widths: See ``ShapeBranch``.
+        rhythm_width: See ``RhythmBranch``.
 
     Raises:
         ConfigurationError: The branches of the signal shorten time differently, or there are too few widths.
@@ -86,22 +119,23 @@ class TwoScaleEncoder(ResidualEncoder):
         trend_window: int = 2,
         dropout: float = 0.1,
         beat_widths: Sequence[int] = (48, 48, 48, 96, 96),
+        rhythm_width: int = 48,
     ) -> None:
         super().__init__(leads, widths, trend_widths, trend_window, dropout)
-        self.beat_branch = BeatBranch(leads, beat_widths, dropout)
-        self.beat_features = self.beat_branch.features
+        self.shape_branch = ShapeBranch(leads, beat_widths, dropout)
+        self.rhythm_branch = RhythmBranch(rhythm_width)
+        self.beat_features = self.shape_branch.features + self.rhythm_branch.features
 
     @override
-    def encode_beat(self, view: Tensor) -> Tensor:
-        features: Tensor = self.beat_branch(view)
-        return features
+    def encode_beats(self, view: BeatView) -> Tensor:
+        return torch.cat([self.shape_branch(view.shape), self.rhythm_branch(view.rhythm)], dim=1)
 
     @override
     def layers(self) -> list[list[nn.Module]]:
-        """Return the blocks of all branches; those of the beat join the last groups, with the shallowest first."""
+        """Return the blocks of all branches; those of the beats join the last groups."""
         groups = super().layers()
-        branch = self.beat_branch
-        beat: list[list[nn.Module]] = [[branch.stem], *([block] for block in branch.blocks)]
+        branch = self.shape_branch
+        beat: list[list[nn.Module]] = [[branch.stem, self.rhythm_branch], *([block] for block in branch.blocks)]
         beat[-1].append(branch.norm)
         while len(groups) < len(beat):
             groups.insert(0, [])

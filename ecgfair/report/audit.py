@@ -244,7 +244,7 @@ def _given(points: OperatingPoints, table: PredictionTable, notes: list[str]) ->
     if not points.folds or table.folds is None:
         notes.append(f"Thresholds: those of {points.chosen_on}; nothing shows that other patients chose them.")
     else:
-        points.require_disjoint(set(table.folds.tolist()))
+        points.require_disjoint(set(table.folds.tolist()), table.metadata.data)
         notes.append(f"Thresholds: {described(points)}.")
     return points.for_labels(table.label_names)
 

@@ -113,6 +113,7 @@ def chosen_thresholds(
         label_names=same.label_names,
         chosen_on=f"{len(same)} records of {same.source}",
         folds=folds,
+        data=same.metadata.data,
     )
 
 
@@ -132,7 +133,7 @@ def own_thresholds(table: PredictionTable) -> tuple[OperatingPoints | None, str]
             "records by --validation."
         )
     try:
-        points.require_disjoint([] if table.folds is None else set(table.folds.tolist()))
+        points.require_disjoint([] if table.folds is None else set(table.folds.tolist()), table.metadata.data)
     except ConfigurationError as error:
         return None, f"The thresholds in {table.source} are not used, and TPR, FPR, FNR and PPV are undefined: {error}"
     unchecked = ", which have no folds to tell them from those" if table.folds is None else ""

@@ -49,11 +49,13 @@ class Metadata:
         label_prevalence: Share of the training records that are positive, by label; ``None`` if unknown.
         operating_points: Thresholds that validation records chose; ``None`` if there are none.
         model_fingerprint: Of its weights; empty if unknown.
+        data: What tells the data of the records from others, a text a store; empty if unknown.
     """
 
     label_prevalence: Mapping[str, float] | None = None
     operating_points: OperatingPoints | None = None
     model_fingerprint: str = ""
+    data: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         """Return what is written into the file."""
@@ -63,6 +65,7 @@ class Metadata:
             "label_prevalence": None if self.label_prevalence is None else dict(self.label_prevalence),
             "operating_points": None if points is None else points.to_dict(),
             "model_fingerprint": self.model_fingerprint,
+            "data": list(self.data),
         }
         return json.dumps(values).encode()
 
@@ -82,6 +85,7 @@ class Metadata:
                 None if prevalence is None else {str(name): float(share) for name, share in prevalence.items()},
                 None if points is None else OperatingPoints.from_dict(points),
                 str(values["model_fingerprint"]),
+                tuple(str(one) for one in values.get("data", ())),  # earlier versions did not write it
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(f"its metadata is not what ecgfair writes ({error!r})") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ def mixup(
     alpha: float,
     generator: torch.Generator | None = None,
     *,
-    beside: Tensor | None = None,
+    beside: Sequence[Tensor] = (),
 ) -> tuple[Tensor, ...]:
     """Replace each record by a weighted mean with a random record of its batch, and its labels likewise.
 
@@ -33,10 +34,10 @@ def mixup(
         alpha: 0 returns the very tensors that were given. Weights are near 1 for a small alpha (0.2 is common), and
             near a half for a great one.
         generator: Source of randomness, on the device of the signal; the default one if None.
-        beside: (B, ...) what else is seen of the records, floating point, to be mixed alike: their beat views.
+        beside: (B, ...) each, what else is seen of the records, floating point, to be mixed alike: their beats.
 
     Returns:
-        The signal and the labels, soft now, of the same shapes and types, and so what is beside them, if anything is.
+        The signal and the labels, soft now, of the same shapes and types, and what is beside them.
 
     Raises:
         ConfigurationError: Alpha is negative or not finite.
@@ -44,10 +45,10 @@ def mixup(
     """
     if not 0 <= alpha < math.inf:
         raise ConfigurationError(f"The alpha of mixup is {alpha}: expected 0, which is off, or more, such as 0.2.")
-    mixed = (signal, labels) if beside is None else (signal, labels, beside)
+    mixed = (signal, labels, *beside)
     if alpha == 0:
         return mixed
-    for name, tensor in zip(("signal", "labels", "views beside them"), mixed, strict=False):
+    for name, tensor in (("signal", signal), ("labels", labels)):
         if not tensor.is_floating_point():
             raise ValueError(f"The {name} to mix are {tensor.dtype}: expected floating point, so that a mean is one.")
     if len(signal) != len(labels):

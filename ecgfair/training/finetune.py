@@ -17,6 +17,7 @@ from ecgfair.models.conditioning import Conditioning
 from ecgfair.models.diagnosis import Diagnosis, DiagnosisNetwork
 from ecgfair.models.encoder import Encoder, EncoderSpec
 from ecgfair.signals.augmentation import Augmentation
+from ecgfair.signals.beat_view import BeatView
 from ecgfair.signals.windows import Windows, mean_probability_logits
 from ecgfair.training.base import EcgModule, Optimisation
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, load_encoder, save_encoder
@@ -42,7 +43,7 @@ class FinetuneModule(EcgModule):
         loss: Loss of the labels.
         attribute_weight: Factor of the auxiliary losses; 0 trains without them.
         dropout: Probability before the heads.
-        beat_dropout: Probability before the head of the beat, of an encoder that reads beats.
+        beat_dropout: Probability before the head of the beats, of an encoder that reads them.
         hidden: Units of a hidden layer in the label head, see ``DiagnosisNetwork``; 0 is a linear head.
         conditioning: What the label heads are told of the patient; nothing if None.
         augmentation: Random changes of the training signals.
@@ -189,11 +190,10 @@ class FinetuneModule(EcgModule):
         self,
         signal: Tensor,
         attributes: Tensor | None = None,
-        view: Tensor | None = None,
-        has_beat: Tensor | None = None,
+        view: BeatView | None = None,
     ) -> Diagnosis:
         """Diagnose (B, leads, time) millivolts; see ``DiagnosisNetwork``."""
-        diagnosis: Diagnosis = self.network(signal, attributes, view, has_beat)
+        diagnosis: Diagnosis = self.network(signal, attributes, view)
         return diagnosis
 
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:

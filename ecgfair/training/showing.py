@@ -10,7 +10,7 @@ from torch import Tensor
 from ecgfair.ecg import AttributeStatistics, EcgBatch
 from ecgfair.errors import ConfigurationError
 from ecgfair.signals.augmentation import Augmentation
-from ecgfair.signals.beat_view import augmented_view, beat_view
+from ecgfair.signals.beat_view import BeatView, augmented_view, beat_view
 from ecgfair.signals.mixup import mixup
 from ecgfair.signals.windows import Windows
 
@@ -22,10 +22,8 @@ class Shown(NamedTuple):
     """(B, leads, time) millivolts."""
     attributes: Tensor | None
     """(B, A) as measured; None if the network does not ask."""
-    view: Tensor | None
-    """(B, 2 * leads, ``POINTS``); None if the network does not ask."""
-    has_beat: Tensor | None
-    """(B,) bool beside a view."""
+    view: BeatView | None
+    """The beats; None if the network does not ask."""
 
 
 @dataclass(frozen=True)
@@ -60,27 +58,30 @@ class Showing:
 
     def augmented(self, batch: EcgBatch) -> tuple[Shown, Tensor]:
         """Return a training batch, changed at random, and its labels (B, C), soft where records are mixed."""
-        view, has_beat = self._view(batch)
+        view = self._view(batch)
         signal = self.augmentation(batch["signal"], self.sampling_rate, recorded=batch["recorded"])
+        beside: tuple[Tensor, ...] = ()
         if view is not None:
             view = augmented_view(view, self.augmentation)
-        signal, labels, *mixed = mixup(signal, batch["labels"], self.mixup, beside=view)
-        return Shown(signal, self._measured(batch), mixed[0] if mixed else None, has_beat), labels
+            beside = (view.shape, view.rhythm)
+        signal, labels, *mixed = mixup(signal, batch["labels"], self.mixup, beside=beside)
+        if view is not None:
+            view = BeatView(mixed[0], mixed[1], view.has_beat)
+        return Shown(signal, self._measured(batch), view), labels
 
     def windows_of(self, batch: EcgBatch) -> tuple[Shown, int]:
         """Return the windows of all records, those of a record one after the other, and how many a record has."""
         cut = self.windows.cut(batch["signal"], self.sampling_rate)
         windows = cut.shape[1]
-        view, has_beat = self._view(batch)
-        measured, view, has_beat = (
-            each if each is None or windows == 1 else each.repeat_interleave(windows, 0)
-            for each in (self._measured(batch), view, has_beat)
-        )
-        return Shown(cut.flatten(0, 1), measured, view, has_beat), windows
+        view, measured = self._view(batch), self._measured(batch)
+        if windows > 1:
+            view = None if view is None else view.repeated(windows)
+            measured = None if measured is None else measured.repeat_interleave(windows, 0)
+        return Shown(cut.flatten(0, 1), measured, view), windows
 
-    def _view(self, batch: EcgBatch) -> tuple[Tensor | None, Tensor | None]:
+    def _view(self, batch: EcgBatch) -> BeatView | None:
         if not self.views:
-            return None, None
+            return None
         return beat_view(batch["signal"], batch["recorded"], batch["beats"], self.sampling_rate)
 
     def _measured(self, batch: EcgBatch) -> Tensor | None:

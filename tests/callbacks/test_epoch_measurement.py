@@ -40,7 +40,7 @@ class Means:
     def to_dict(self):
         return {"age": self.age}
 
-    def require_disjoint(self, test_folds):
+    def require_disjoint(self, test_folds, test_data=()):
         if 9 in test_folds:
             raise ConfigurationError("tested on what chose")
 

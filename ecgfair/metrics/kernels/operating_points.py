@@ -1,7 +1,7 @@
 """Thresholds that make decisions of probabilities, and the error rates of these decisions, group by group.
 
 Thresholds are chosen on validation records and travel with the model. On the records they are chosen on, every rate
-looks better than it is; hence they know their folds, and ``require_disjoint`` refuses those of the test.
+looks better than it is; hence they know their data and folds, and ``require_disjoint`` refuses to be tested on them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class OperatingPoints:
         reasons: C texts: why a threshold is infinite or NaN; empty for the others.
         chosen_on: The records they were chosen on, in words: ``"fold 9, epoch 3"``.
         folds: The folds of these records; empty if unknown.
+        data: What tells the data of these records from others, a text a store; empty if unknown.
 
     Raises:
         ConfigurationError: A field is not as described.
@@ -52,6 +53,7 @@ class OperatingPoints:
     reasons: tuple[str, ...]
     chosen_on: str
     folds: tuple[int, ...] = ()
+    data: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself; make all values plain, so that equal points compare equal."""
@@ -62,6 +64,7 @@ class OperatingPoints:
             "thresholds": tuple(math.nan if math.isnan(value) else float(value) for value in self.thresholds),
             "reasons": tuple(self.reasons),
             "folds": tuple(sorted({int(fold) for fold in self.folds})),
+            "data": tuple(sorted({str(one) for one in self.data})),
         }
         for name, values in plain.items():
             object.__setattr__(self, name, values)
@@ -101,12 +104,21 @@ class OperatingPoints:
             reasons=tuple(self.reasons[column] for column in columns),
         )
 
-    def require_disjoint(self, test_folds: Iterable[int]) -> None:
+    def require_disjoint(self, test_folds: Iterable[int], test_data: Iterable[str] = ()) -> None:
         """Refuse to be measured on the records that chose the thresholds.
+
+        Fold 9 of one source has nothing to do with fold 9 of another. Where the data are not known on both sides, they
+        are taken to be the same.
+
+        Args:
+            test_folds: Folds of the test.
+            test_data: As ``data``, of the test.
 
         Raises:
             ConfigurationError: A fold of the test is among ``folds``, or it is not known which folds chose.
         """
+        if are_other_data(self.data, test_data):
+            return
         advice = "expected validation folds alone. Choose the thresholds on other folds."
         if not self.folds:
             raise ConfigurationError(
@@ -134,6 +146,7 @@ class OperatingPoints:
         Raises:
             ConfigurationError: A field is missing, unknown or not as described.
         """
+        values = {"data": (), **values}  # earlier versions did not keep it
         names = [field.name for field in fields(cls)]
         missing, unknown = [name for name in names if name not in values], sorted(set(values) - set(names))
         if missing or unknown:
@@ -151,6 +164,12 @@ class OperatingPoints:
             ) from error
 
 
+def are_other_data(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether two lists of data, a text a store, are known and have nothing in common."""
+    first, second = set(one), set(other)
+    return bool(first and second) and first.isdisjoint(second)
+
+
 def choose(
     probabilities: Tensor,
     targets: Tensor,
@@ -161,6 +180,7 @@ def choose(
     label_names: Sequence[str],
     chosen_on: str,
     folds: Iterable[int] = (),
+    data: Iterable[str] = (),
 ) -> OperatingPoints:
     """Choose a threshold for each label, on validation records.
 
@@ -183,6 +203,7 @@ def choose(
         label_names: C names.
         chosen_on: The records in words, see ``OperatingPoints``.
         folds: Their folds.
+        data: Their data, see ``OperatingPoints``.
 
     Raises:
         ConfigurationError: The rule is unknown, the level does not fit it, or the names do not fit the labels.
@@ -208,7 +229,14 @@ def choose(
     ]
     thresholds = thresholds.masked_fill(failed > 0, torch.nan)
     return OperatingPoints(
-        rule, level, tuple(label_names), tuple(thresholds.tolist()), tuple(reasons), chosen_on, tuple(folds)
+        rule,
+        level,
+        tuple(label_names),
+        tuple(thresholds.tolist()),
+        tuple(reasons),
+        chosen_on,
+        tuple(folds),
+        tuple(data),
     )
 
 
