@@ -87,12 +87,16 @@ class LdamLoss(MultiLabelLoss):
 
     @override
     def each(self, logits: Tensor, target: Tensor) -> Tensor:
-        positive = target > 0
-        margin = torch.where(positive, self.margins[:, 1], -self.margins[:, 0])
-        losses = F.binary_cross_entropy_with_logits(self.scale * (logits - margin), target, reduction="none")
+        negative, positive = (
+            F.binary_cross_entropy_with_logits(
+                self.scale * (logits + margin), torch.full_like(logits, which), reduction="none"
+            )
+            for margin, which in ((self.margins[:, 0], 0.0), (-self.margins[:, 1], 1.0))
+        )
         if self.weighed and self.training:
-            losses = losses * torch.where(positive, self.weights[:, 1], self.weights[:, 0])
-        return losses
+            negative, positive = self.weights[:, 0] * negative, self.weights[:, 1] * positive
+        # A soft label, as mixup makes, is so much of either class.
+        return target * positive + (1 - target) * negative
 
 
 class DistributionBalancedLoss(MultiLabelLoss):
@@ -174,8 +178,11 @@ class DistributionBalancedLoss(MultiLabelLoss):
     def each(self, logits: Tensor, target: Tensor) -> Tensor:
         ratio = self.rates / (target * self.rates).sum(1, keepdim=True)
         weights = self.floor + (self.steepness * (ratio - self.centre)).sigmoid()
-        scale = torch.where(target > 0, 1.0, self.negative_scale)
-        return weights / scale * self.focal.each(scale * (logits + self.bias), target)
+        biased = logits + self.bias
+        positive = self.focal.each(biased, torch.ones_like(target))
+        negative = self.focal.each(self.negative_scale * biased, torch.zeros_like(target)) / self.negative_scale
+        # A soft label, as mixup makes, is so much of either class.
+        return weights * (target * positive + (1 - target) * negative)
 
 
 class LogitAdjusted(MultiLabelLoss):

@@ -21,6 +21,8 @@ BEAT_KERNEL = 7
 """Of the first convolution over a beat: 70 ms."""
 RHYTHM_KERNEL = 5
 """Of the first convolution over the beats in their order."""
+STAGE = 3
+"""Modules that a stage over the beats is made of: a convolution, a norm and an activation."""
 
 
 class ShapeBranch(nn.Module):
@@ -38,14 +40,15 @@ class ShapeBranch(nn.Module):
         features: How many features a beat has.
 
     Raises:
-        ConfigurationError: There are fewer than two widths.
+        ConfigurationError: There are fewer than two widths, or one is not positive.
     """
 
     def __init__(self, leads: int, widths: Sequence[int], dropout: float) -> None:
         super().__init__()
-        if len(widths) < 2:
+        if len(widths) < 2 or min(widths) < 1:
             raise ConfigurationError(
-                f"beat_widths is {list(widths)}: expected the channels of the first convolution and of a block or more."
+                f"beat_widths is {list(widths)}: expected the channels of the first convolution and of a block or "
+                "more, 1 at least."
             )
         self.stem = nn.Conv1d(2 * leads, widths[0], BEAT_KERNEL, 1, BEAT_KERNEL // 2, bias=False)
         blocks: list[nn.Module] = []
@@ -72,10 +75,15 @@ class RhythmBranch(nn.Module):
 
     Attributes:
         features: How many features a rhythm has.
+
+    Raises:
+        ConfigurationError: The width is not positive.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        if width < 1:
+            raise ConfigurationError(f"rhythm_width is {width}: expected 1 channel or more.")
         stages: list[nn.Module] = []
         for before, kernel in ((CHANNELS, RHYTHM_KERNEL), (width, 3), (width, 3)):
             stages += [nn.Conv1d(before, width, kernel, 1, kernel // 2), nn.BatchNorm1d(width), nn.SiLU()]
@@ -85,8 +93,12 @@ class RhythmBranch(nn.Module):
     def forward(self, rhythm: Tensor) -> Tensor:
         """Map rhythm views (B, ``CHANNELS``, K) to (B, features); a record without beats has 0."""
         is_beat = rhythm[:, :1] > 0
-        found: Tensor = self.stages(rhythm)
-        mean = (found * is_beat).sum(dim=-1) / is_beat.sum(dim=-1).clamp(min=1)
+        found = rhythm
+        for first in range(0, len(self.stages), STAGE):
+            # Beyond the last beat there is nothing, whether the record beside this one has more beats or not: left as
+            # it is, the padding of a long batch would tell the beat next to it something else than the end of a batch.
+            found = self.stages[first : first + STAGE](found) * is_beat
+        mean = found.sum(dim=-1) / is_beat.sum(dim=-1).clamp(min=1)
         most = found.masked_fill(~is_beat, -torch.inf).amax(dim=-1)
         return torch.cat([mean, most.masked_fill(~is_beat.any(dim=-1), 0)], dim=1)
 
@@ -108,7 +120,7 @@ class TwoScaleEncoder(ResidualEncoder):
         rhythm_width: See ``RhythmBranch``.
 
     Raises:
-        ConfigurationError: The branches of the signal shorten time differently, or there are too few widths.
+        ConfigurationError: The branches of the signal shorten time differently, or widths are too few or not positive.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class BeatView(NamedTuple):
     """(B, 2 * leads, ``POINTS``) without unit: asinh of millivolts / ``LINEAR_TO`` of the median beat, then of the mean
     absolute difference of single beats from it; 0 where nothing was recorded."""
     rhythm: Tensor
-    """(B, ``rhythm_view.CHANNELS``, K), see ``rhythm_view``."""
+    """(B, ``rhythm_view.CHANNELS``, K), K at least 1, see ``rhythm_view``."""
     has_beat: Tensor
     """(B,) bool; of a record without beats all else is 0."""
 
@@ -52,6 +52,9 @@ def beat_view(signal: Tensor, recorded: Tensor, beats: Tensor, sampling_rate: fl
         beats: (B, K) int64 sample index of the R peaks, rising, padded with -1.
         sampling_rate: Hz.
     """
+    if not beats.shape[1]:
+        # A column without a beat, so that there is something to take the mean and the maximum of.
+        beats = beats.new_full((len(beats), 1), -1)
     known = signal.masked_fill(~recorded.expand(signal.shape), torch.nan)
     aligned = aligned_beats(without_baseline(known, sampling_rate), beats, sampling_rate)
     middle = median_beats(aligned, len(signal))

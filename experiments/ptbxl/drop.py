@@ -113,15 +113,12 @@ def drops(
         if reason:
             left_out.setdefault(reason, []).append(name)
     shared = torch.tensor([not reasons[name] for name in names], dtype=torch.bool)
+    values = zip(*_compared([_labels(one) for one in both]), strict=True)
+    counts = zip(*(one.positives[0].tolist() for one in both), strict=True)
     found = [
-        Drop(
-            name,
-            *values,
-            (int(both[0].positives[0, column]), int(both[1].positives[0, column])),
-            elsewhere.may_hold.get(name, 0),
-        )
-        for column, (name, *values) in enumerate(zip(names, *_compared([_labels(one) for one in both]), strict=True))
-        if shared[column]
+        Drop(name, here, there, drop, (at_home, away), elsewhere.may_hold.get(name, 0))
+        for name, (here, there, drop), (at_home, away) in zip(names, values, counts, strict=True)
+        if not reasons[name]
     ]
     macro = None
     if found:
@@ -217,6 +214,9 @@ def _about(found: Drops) -> str:
 def _left_out(found: Drops) -> list[str]:
     labels = sum(map(len, found.left_out.values()))
     lines = [f"Left out: {labels} labels, {sum(found.records_left_out.values())} records elsewhere."]
-    lines += [f"- {len(names)} labels, {reason}: {', '.join(names)}" for reason, names in found.left_out.items()]
+    lines += [
+        f"- {len(names)} label{'s' * (len(names) > 1)}, {reason}: {', '.join(names)}"
+        for reason, names in found.left_out.items()
+    ]
     lines += [f"- {count} records elsewhere {reason}" for reason, count in found.records_left_out.items()]
     return [lines[0], "\n".join(lines[1:])] if len(lines) > 1 else lines

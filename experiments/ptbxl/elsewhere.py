@@ -51,7 +51,7 @@ def folder_of(run: Path, store: str) -> Path:
     return run / f"elsewhere-{store.rstrip('/').rsplit('/', 1)[-1]}"
 
 
-def test_elsewhere(run: Path, store: str, label_map: str, run_test: Callable[[Sequence[str]], int]) -> None:
+def perform_test(run: Path, store: str, label_map: str, run_test: Callable[[Sequence[str]], int]) -> None:
     """Test the best weights of a run on all ten folds of another store.
 
     Args:
@@ -140,11 +140,12 @@ def told_records(table: PredictionTable, store: RecordStore, label_map: str, lab
             why["have no code that the map knows"] += 1
         else:
             kept.append(row)
+    columns = {label: column for column, label in enumerate(table.label_names)}
     may_hold = Counter(
         label
         for row in kept
         for label in {label for code in codes[table.record_ids[row]] for label in undecided.get(code, ())}
-        if not table.targets[row, table.label_names.index(label)]
+        if label in columns and not table.targets[row, columns[label]]
     )
     return Records(table.take(kept), dict(why), dict(may_hold))
 
@@ -198,7 +199,7 @@ def main(argv: Sequence[str] | None = None, run_test: Callable[[Sequence[str]], 
         if (source := RecordStore(given.store).source_name) in ONE_DATABASE[:1]:
             raise ConfigurationError(f"{given.store} holds records of {source}: expected those of another source.")
         if not given.measure:
-            test_elsewhere(given.run, given.store, given.label_map, run_test)
+            perform_test(given.run, given.store, given.label_map, run_test)
         console.print(markdown(compared(given), f"`{given.run}` on `{given.store}`"))
     except EcgFairError as error:
         console.print(str(error))

@@ -39,6 +39,7 @@ class ResultRow:
         start: Row of the pretraining whose encoder it starts from, of the same seed.
         seeds: What is run unless asked otherwise.
         gap_from: Row from scratch on the same budget, against which the gap reduction is reckoned.
+        several_stores: Its files name the stores it is trained on, and no other can take their place.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ResultRow:
     start: str | None = None
     seeds: tuple[int, ...] = (0,)
     gap_from: str | None = None
+    several_stores: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -120,10 +122,25 @@ ROWS: Final = (
         kind=PRETRAIN,
         seeds=THREE,
     ),
+    ResultRow(
+        "pretrain-mixture",
+        "stage 1 with attributes, on four sources",
+        "stage 1",
+        ("ptbxl/pretrain.yaml", "ptbxl/rows/pretrain_mixture.yaml"),
+        kind=PRETRAIN,
+        several_stores=True,
+    ),
     ResultRow("age-sex", "age and sex alone, logistic regression", "baselines", (), (), BASELINE),
     ResultRow("attributes", "measured attributes alone, boosted trees", "baselines", (), (), BASELINE),
     ResultRow(REFERENCE, "xresnet1d101", "baselines", _on_top("ptbxl/rows/xresnet1d101.yaml"), seeds=THREE),
     *_headline(),
+    ResultRow(
+        "with-mixture-bce",
+        "pretrained with attributes on four sources, BCE",
+        "sources",
+        start="pretrain-mixture",
+        gap_from="scratch-bce",
+    ),
     *_variants("losses", [f"ptbxl/rows/{name}.yaml" for name in LOSSES]),
     *_variants("mitigation", [f"mitigation/{name}.yaml" for name in MITIGATIONS]),
     *_variants("inputs and training", [f"ptbxl/rows/{name}.yaml" for name in INPUTS]),

@@ -108,7 +108,9 @@ def fold_run(row: ResultRow, fold: int, runs: Path, store: str | None = None) ->
 
 
 def _of_data(row: ResultRow, **settings: str | None) -> tuple[str, ...]:
-    """Return settings of the data module as flags, without those that are None."""
+    """Return settings of the data module as flags, without those that are None and those the row has no place for."""
+    if row.several_stores:
+        settings.pop("store", None)
     prefix = "" if row.kind == BASELINE else "data.init_args."
     given = {name: value for name, value in settings.items() if value is not None}
     return tuple(word for name, value in given.items() for word in (f"--{prefix}{name}", value))

@@ -156,6 +156,17 @@ def test_the_folds_of_the_test_are_refused():
         NormalCalibration.fit(drawn(60)).require_disjoint([10])
 
 
+def test_folds_of_other_data_are_not_those_of_the_calibration():
+    calibration = NormalCalibration.fit(drawn(60), calibrated_on="fold 9", folds=[9], data=["home"])
+    calibration.require_disjoint([9], ["elsewhere"])
+    for same in (["home", "elsewhere"], []):
+        with pytest.raises(ConfigurationError, match=r"with the test folds \[9\] among them"):
+            calibration.require_disjoint([9], same)
+    earlier = {name: value for name, value in calibration.to_dict().items() if name != "data"}
+    with pytest.raises(ConfigurationError, match=r"with the test folds \[9\] among them"):
+        NormalCalibration.from_dict(earlier).require_disjoint([9], ["elsewhere"])
+
+
 def test_scores_that_are_not_finite_or_no_scores_are_refused():
     with pytest.raises(ValueError, match="2 of 3 normals are NaN or infinite"):
         NormalCalibration.fit(torch.tensor([0.0, math.nan, math.inf]))

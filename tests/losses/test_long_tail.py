@@ -318,3 +318,18 @@ def test_prevalences_are_held_where_the_heads_hold_them():
 def test_what_can_not_be_is_refused_by_name_and_value(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LdamLoss([50, 20, 5], 100),
+        LdamLoss([50, 20, 5], 100, deferred=0.0, beta=0.99),
+        DistributionBalancedLoss([50, 20, 5], 100),
+    ],
+)
+def test_a_label_that_is_hardly_there_costs_hardly_more_than_none(loss):
+    logits = torch.zeros(1, 3)
+    nothing = torch.tensor([[1.0, 0.0, 0.0]])
+    hardly = torch.tensor([[1.0, 1e-4, 1e-4]])
+    torch.testing.assert_close(loss.each(logits, hardly), loss.each(logits, nothing), atol=2e-3, rtol=0)

@@ -3,6 +3,7 @@ import torch
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.models.encoder import ENCODERS, Encoder, EncoderSpec, ResidualEncoder
+from ecgfair.signals.beat_view import beat_view
 from ecgfair.signals.trend import trend
 
 SMALL = {"widths": [8, 16, 24], "trend_widths": [4, 8, 12]}
@@ -28,7 +29,7 @@ def test_the_trend_is_that_of_the_signal_unless_another_is_named():
 
 
 def test_every_encoder_that_a_checkpoint_may_name_is_one():
-    assert set(ENCODERS) == {"ResidualEncoder", "McfEncoder", "XResNetEncoder"}
+    assert set(ENCODERS) == {"ResidualEncoder", "TwoScaleEncoder", "McfEncoder", "XResNetEncoder"}
     for name, kind in ENCODERS.items():
         assert issubclass(kind, Encoder)
         assert kind.__name__ == name
@@ -43,10 +44,20 @@ def test_an_encoder_that_lacks_a_part_of_the_interface_can_not_be_built():
         Half()
 
 
-def test_the_score_of_a_record_does_not_depend_on_its_neighbours():
-    encoder = ResidualEncoder(**SMALL).eval()
-    signal = torch.randn(4, 12, 1000)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_score_of_a_record_does_not_depend_on_its_neighbours(name):
+    encoder = ENCODERS[name]().eval()
+    signal = torch.randn(3, 12, 400)
     torch.testing.assert_close(encoder(signal).features()[:1], encoder(signal[:1]).features(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("length", [400, 997])
+def test_every_encoder_makes_as_many_tokens_and_channels_as_it_says(name, length):
+    encoder = ENCODERS[name]().eval()
+    latents = encoder(torch.randn(1, 12, length))
+    assert latents.signal.shape == (1, encoder.signal_channels, encoder.token_count(length))
+    assert latents.features().shape == (1, encoder.channels, encoder.token_count(length))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -66,7 +77,11 @@ def test_layers_go_from_the_signal_to_the_tokens(name):
     for module in encoder.modules():
         if id(module) in place:
             module.register_forward_hook(lambda module, *_: called.append(place[id(module)]))
-    encoder(torch.randn(1, 12, 700))
+    signal = torch.randn(1, 12, 700)
+    encoder(signal)
+    if encoder.beat_features:
+        every = torch.ones(1, 1, 1, dtype=torch.bool)
+        encoder.encode_beats(beat_view(signal, every, torch.tensor([[100, 300, 500]]), 100.0))
     # One branch is run after the other: depth falls once for each but the first, and starts anew.
     branches = max(sum(name.endswith("_branch") for name, _ in encoder.named_children()), 1)
     falls = [at for at in range(1, len(called)) if called[at] < called[at - 1]]

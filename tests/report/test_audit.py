@@ -220,6 +220,17 @@ def test_thresholds_that_the_audited_records_chose_are_not_used(tmp_path, capsys
     assert "test folds [10]" in refused(capsys, tmp_path / "a.parquet", "--thresholds", as_file)
 
 
+@pytest.mark.parametrize("chosen_by", ["other data", "the same data"])
+def test_thresholds_that_the_same_fold_of_other_data_chose_are_used(tmp_path, chosen_by):
+    data = {"other data": ("home",), "the same data": ("elsewhere",)}[chosen_by]
+    points = OperatingPoints("youden", None, LABELS, (0.25, 0.5, 0.75), ("", "", ""), "fold 10", (10,), data)
+    write(tmp_path / "a.parquet", metadata=Metadata(SHARES, points, "abc", ("elsewhere",)))
+    assert audit(tmp_path / "a.parquet", "--groups", "sex") == 0
+    frame = pd.read_parquet(tmp_path / "audit" / "frame.parquet")
+    found = value(frame, attribute="overall", group="all", label="MI", statistic="tpr")["value"]
+    assert math.isnan(found) == (chosen_by == "the same data")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -264,6 +264,23 @@ def test_points_refuse_the_folds_that_chose_them_and_unknown_ones():
         points(folds=()).require_disjoint([10])
 
 
+def test_points_refuse_their_folds_of_the_same_data_alone():
+    of_home = points(data=("home", "further"))
+    of_home.require_disjoint([9], ["elsewhere"])
+    points(folds=(), data=("home",)).require_disjoint([9], ["elsewhere"])
+    of_home.require_disjoint([10], ["home"])
+    for same in (["home"], ["elsewhere", "further"], []):
+        with pytest.raises(ConfigurationError, match=r"with the test folds \[9\]"):
+            of_home.require_disjoint([9], same)
+    with pytest.raises(ConfigurationError, match=r"with the test folds \[9\]"):
+        points().require_disjoint([9], ["elsewhere"])
+
+
+def test_points_of_versions_that_kept_no_data_are_read_without():
+    plain = {name: value for name, value in points(data=("home",)).to_dict().items() if name != "data"}
+    assert OperatingPoints.from_dict(plain) == points()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
