@@ -19,8 +19,6 @@ BEAT_KERNEL = 7
 """Of the first convolution over a beat: 70 ms."""
 RHYTHM_KERNEL = 5
 """Of the first convolution over the beats in their order."""
-STAGE = 3
-"""Modules that a stage over the beats is made of: a convolution, a norm and an activation."""
 LEAST_VARIANCE = 1e-4
 """Added before a square root, whose slope has no bound at 0: the beats of a record may be all alike."""
 
@@ -90,21 +88,21 @@ class RhythmBranch(nn.Module):
         super().__init__()
         if width < 1:
             raise ConfigurationError(f"rhythm_width is {width}: expected 1 channel or more.")
-        stages: list[nn.Module] = []
-        for before, kernel in ((CHANNELS, RHYTHM_KERNEL), (width, 3), (width, 3)):
-            stages += [nn.Conv1d(before, width, kernel, 1, kernel // 2), RecordNorm(width), nn.SiLU()]
-        self.stages = nn.Sequential(*stages)
+        kernels = ((CHANNELS, RHYTHM_KERNEL), (width, 3), (width, 3))
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(before, width, kernel, 1, kernel // 2) for before, kernel in kernels
+        )
+        self.norms = nn.ModuleList(RecordNorm(width) for _ in kernels)
         self.features = 2 * width
 
     def forward(self, rhythm: Tensor) -> Tensor:
         """Map rhythm views (B, ``CHANNELS``, K) to (B, features); a record without beats has 0."""
         is_beat = rhythm[:, 0] > 0
         found = rhythm
-        for first in range(0, len(self.stages), STAGE):
-            convolution, norm, activation = self.stages[first : first + STAGE]
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             # Beyond the last beat there is nothing, however long the padding: neither for the next convolution nor for
             # the statistics of the norm.
-            beats = activation(norm(convolution(found).transpose(1, 2)[is_beat]))
+            beats = F.silu(norm(convolution(found).transpose(1, 2)[is_beat]))
             found = _in_rows(beats, is_beat).transpose(1, 2)
         mean = found.sum(dim=-1) / is_beat.sum(dim=-1, keepdim=True).clamp(min=1)
         most = found.masked_fill(~is_beat[:, None], -torch.inf).amax(dim=-1)

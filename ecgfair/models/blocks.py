@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
 
@@ -122,3 +123,17 @@ class MeanMaxPooling(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, channels, T) to (B, 2 * channels)."""
         return torch.cat([tokens.mean(dim=-1), tokens.amax(dim=-1)], dim=1)
+
+
+class RecordNorm(nn.BatchNorm1d):
+    """Batch norm over records or beats, which takes one or none as well: an epoch's last batch may have no more.
+
+    One has no spread, so it is normalised by the statistics so far, and leaves them as they are.
+    """
+
+    @override
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, D) to the same shape."""
+        if self.training and len(features) <= 1:
+            return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(features)

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
 
 from ecgfair.ecg import ATTRIBUTES
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.blocks import MeanMaxPooling
+from ecgfair.models.blocks import MeanMaxPooling, RecordNorm
 from ecgfair.models.conditioning import Conditioning, DemographicInput
 from ecgfair.models.encoder import Encoder
 from ecgfair.signals.beat_view import BeatView
@@ -30,16 +28,16 @@ class Diagnosis(NamedTuple):
     """(B, D) what the heads read of the signal alone, before the network is told anything of the patient: an adversary
     that read more would only find what was put in."""
     by_scale: tuple[Tensor, ...]
-    """(B, C) logits of the record and, where the encoder reads beats, of its beats; those of the record stand in
-    for a record without a beat. Each is to be taught by itself."""
+    """(B, C) logits of the record and, where the encoder reads beats, one more for each of its branches over beats;
+    those of the record stand in for a record without a beat. Each is to be taught by itself."""
 
 
 class DiagnosisNetwork(nn.Module):
     """An encoder, pooling over time, and a head a task.
 
-    An encoder with a branch for beats gets a label head of its own for them. Both heads are taught by the same loss,
-    one beside the other, and what is said is the mean of their logits: two opinions whose errors differ. One head over
-    all features would lean on the branch that learns faster.
+    Each branch of the encoder over beats gets a label head of its own. All heads are taught by the same loss, one
+    beside the other, and what is said is the mean of their logits: opinions whose errors differ. One head over all
+    features would lean on the branch that learns fastest.
 
     Args:
         encoder: The encoder.
@@ -53,7 +51,7 @@ class DiagnosisNetwork(nn.Module):
             et al. 2020, 128 units): batch norm, dropout and a linear layer, twice, a ReLU between. With 0 the head is
             linear.
         conditioning: What the label heads are told of the patient; nothing if None or without inputs.
-        beat_dropout: Probability before the label head of the beats.
+        beat_dropout: Probability before the label heads of beats.
         logit_adjustment: What ``losses.long_tail.LogitAdjusted`` adds to the logits while training, as a factor of
             logit(prevalence): the heads start by so much lower, or prevalence would count twice.
 
@@ -81,7 +79,7 @@ class DiagnosisNetwork(nn.Module):
             raise ConfigurationError(f"hidden is {hidden}: expected 0, for a linear head, or more.")
         self.encoder = encoder
         of_record = 2 * encoder.channels
-        self.features = of_record + encoder.beat_features
+        self.features = of_record + sum(encoder.beat_features)
         self.pool = nn.Sequential(MeanMaxPooling(), nn.Dropout(0.0 if hidden else dropout))
         # A label with no positive record starts at one in a thousand: minus infinity would never move.
         odds = [math.log(p / (1 - p)) for p in (min(max(p, 1e-3), 1 - 1e-3) for p in prevalence)]
@@ -89,11 +87,13 @@ class DiagnosisNetwork(nn.Module):
         self.conditioning = _told(conditioning, of_record)
         self.label_head = _label_head(self.conditioning, of_record, hidden, dropout, start)
         self.attribute_head = nn.Linear(of_record, len(ATTRIBUTES)) if attributes else None
-        self.beat_head: nn.Module | None = None
-        if encoder.beat_features:
-            self.beat_dropout = nn.Dropout(beat_dropout)
-            self.beat_conditioning = _told(conditioning, encoder.beat_features)
-            self.beat_head = _label_head(self.beat_conditioning, encoder.beat_features, 0, 0.0, start)
+        self.beat_dropout = nn.Dropout(beat_dropout)
+        self.beat_conditioning = nn.ModuleList()
+        self.beat_heads = nn.ModuleList()
+        for features in encoder.beat_features:
+            told = _told(conditioning, features)
+            self.beat_conditioning.append(nn.Identity() if told is None else told)
+            self.beat_heads.append(_label_head(told, features, 0, 0.0, start))
 
     def forward(
         self,
@@ -113,14 +113,17 @@ class DiagnosisNetwork(nn.Module):
         told = pooled if self.conditioning is None else self.conditioning(pooled, attributes)
         predicted = self.attribute_head(pooled) if self.attribute_head is not None else None
         of_record: Tensor = self.label_head(told)
-        if self.beat_head is None:
+        if not self.beat_heads:
             return Diagnosis(of_record, predicted, pooled, (of_record,))
         if view is None:
             raise ValueError("The encoder reads beats: expected the beat view of every record.")
-        beat = self.beat_dropout(self.encoder.encode_beats(view))
-        told = beat if self.beat_conditioning is None else self.beat_conditioning(beat, attributes)
-        of_beat = torch.where(view.has_beat[:, None], self.beat_head(told), of_record)
-        return Diagnosis((of_record + of_beat) / 2, predicted, torch.cat([pooled, beat], dim=1), (of_record, of_beat))
+        by_scale, features = [of_record], [pooled]
+        beats = self.encoder.encode_beats(view)
+        for found, conditioning, head in zip(beats, self.beat_conditioning, self.beat_heads, strict=True):
+            features.append(self.beat_dropout(found))
+            told = features[-1] if self.conditioning is None else conditioning(features[-1], attributes)
+            by_scale.append(torch.where(view.has_beat[:, None], head(told), of_record))
+        return Diagnosis(torch.stack(by_scale).mean(0), predicted, torch.cat(features, dim=1), tuple(by_scale))
 
 
 def _told(conditioning: Conditioning | None, features: int) -> DemographicInput | None:
@@ -135,20 +138,6 @@ def _label_head(told: DemographicInput | None, features: int, hidden: int, dropo
     with torch.no_grad():
         last.bias.copy_(start)
     return head
-
-
-class RecordNorm(nn.BatchNorm1d):
-    """Batch norm over records, which takes a batch of one as well: an epoch's last may be.
-
-    One record has no spread, so it is normalised by the statistics so far, and leaves them as they are.
-    """
-
-    @override
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (B, D) to the same shape."""
-        if self.training and len(features) == 1:
-            return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(features)
 
 
 def _deep_head(width: int, hidden: int, dropout: float, last: nn.Linear) -> nn.Sequential:

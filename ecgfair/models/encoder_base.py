@@ -75,8 +75,8 @@ class Encoder(nn.Module, ABC):
     """Channels of the latent of the signal."""
     channels: int
     """Channels of both latents together."""
-    beat_features: int = 0
-    """Features of beat views; 0 where the encoder has no branch for beats."""
+    beat_features: tuple[int, ...] = ()
+    """Features of each branch over beats; none where the encoder does not read them."""
 
     @abstractmethod
     def token_count(self, length: int) -> int:
@@ -98,8 +98,8 @@ class Encoder(nn.Module, ABC):
             Latents of ``token_count(time)`` tokens.
         """
 
-    def encode_beats(self, view: BeatView) -> Tensor:
-        """Map beat views to (B, ``beat_features``).
+    def encode_beats(self, view: BeatView) -> tuple[Tensor, ...]:
+        """Map beat views to (B, features) of each branch, in the order of ``beat_features``.
 
         Raises:
             NotImplementedError: The encoder has no branch for beats.

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from ecgfair.signals.aligned_beats import aligned_beats, beats_side_by_side, median_beats
+from ecgfair.signals.aligned_beats import AlignedBeats, aligned_beats, beats_side_by_side, median_beats
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.baseline import without_baseline
 from ecgfair.signals.disturbance import kept_leads
@@ -18,6 +18,10 @@ LINEAR_TO: Final = 0.3
 does not outshout a P wave."""
 MOST_SHIFT: Final = 2
 """Points, 20 ms, by which R peaks may be found too early or too late in training."""
+MOST_BEATS: Final = 14
+"""Single beats of a record that are shown."""
+TRAINED_BEATS: Final = 6
+"""Of these, how many are drawn in each training step: that is faster, and no two steps see the same record."""
 USUAL_BEATS: Final = 10
 """In ten seconds: the median of so many has less noise than one by the square root of it."""
 RHYTHM_NOISE: Final = 0.03
@@ -32,6 +36,10 @@ class BeatView(NamedTuple):
     absolute difference of single beats from it; 0 where nothing was recorded."""
     rhythm: Tensor
     """(B, ``rhythm_view.CHANNELS``, K), K at least 1, see ``rhythm_view``."""
+    each: Tensor
+    """(B, M, leads, ``POINTS``) single beats, asinh as above; at most ``MOST_BEATS``, evenly spread over the record."""
+    column: Tensor
+    """(B, M) int64, which column of ``rhythm`` each of these is; -1 where there is none."""
     has_beat: Tensor
     """(B,) bool; of a record without beats all else is 0."""
 
@@ -61,7 +69,27 @@ def beat_view(signal: Tensor, recorded: Tensor, beats: Tensor, sampling_rate: fl
     apart = (aligned.beat - middle[aligned.record]).abs()
     differ = beats_side_by_side(apart, aligned.record, len(signal)).nanmean(dim=-1)
     shape = torch.asinh(torch.cat([middle, differ], dim=1) / LINEAR_TO).nan_to_num()
-    return BeatView(shape, rhythm_view(aligned, middle, beats, sampling_rate), (beats >= 0).any(dim=1))
+    each, column = _spread(aligned, beats)
+    rhythm = rhythm_view(aligned, middle, beats, sampling_rate)
+    return BeatView(shape, rhythm, each, column, (beats >= 0).any(dim=1))
+
+
+def _spread(aligned: AlignedBeats, beats: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``BeatView.each`` and ``BeatView.column``."""
+    known = beats >= 0
+    counts = known.sum(dim=1, keepdim=True)
+    slot = torch.arange(min(MOST_BEATS, max(int(counts.max()), 1)), device=beats.device)
+    # Every beat of a record that has few of them; of one with more, as many at equal distances.
+    rank = torch.where(counts > len(slot), slot * counts // len(slot), slot.expand(len(beats), -1))
+    there = slot < counts
+    place = known.nonzero(as_tuple=True)[1]
+    first = counts.cumsum(0) - counts
+    chosen = (first + rank)[there]
+    each = aligned.beat.new_zeros(*there.shape, *aligned.beat.shape[1:])
+    each[there] = torch.asinh(aligned.beat[chosen] / LINEAR_TO).nan_to_num()
+    column = torch.full_like(rank, -1)
+    column[there] = place[chosen]
+    return each, column
 
 
 def augmented_view(view: BeatView, augmentation: Augmentation, generator: torch.Generator | None = None) -> BeatView:
@@ -75,22 +103,34 @@ def augmented_view(view: BeatView, augmentation: Augmentation, generator: torch.
     """
     if not any((augmentation.scaling, augmentation.noise, augmentation.lead_dropout)):
         return view
-    shape = view.shape
-    batch, channels, points = shape.shape
-    device = shape.device
-    shift = torch.randint(-MOST_SHIFT, MOST_SHIFT + 1, (batch, 1), device=device, generator=generator)
+    batch, channels, points = view.shape.shape
+    leads, device = channels // 2, view.shape.device
+    column, each = _drawn(view, generator)
+    shift = torch.randint(-MOST_SHIFT, MOST_SHIFT + 1, (batch, 1, 1), device=device, generator=generator)
     place = (torch.arange(points, device=device) + shift).clamp(0, points - 1)
-    shape = shape.gather(-1, place[:, None].expand(-1, channels, -1))
-    heard = shape.abs().amax(dim=-1, keepdim=True) > 0
     factor = 1 + augmentation.scaling * torch.randn(batch, 1, 1, device=device, generator=generator)
-    noise = torch.randn(shape.shape, device=device, generator=generator)
-    shape = factor * shape + heard * noise * (augmentation.noise / LINEAR_TO / USUAL_BEATS**0.5)
-    leads = channels // 2
-    kept = kept_leads(
-        (batch, leads), augmentation.lead_dropout, heard[:, :leads, 0], device=device, generator=generator
-    )
-    shape = shape * torch.cat([kept, kept], dim=1)[:, :, None]
+    heard = view.shape[:, :leads].abs().amax(dim=-1) > 0
+    kept = kept_leads((batch, leads), augmentation.lead_dropout, heard, device=device, generator=generator) & heard
+
+    def changed(beats: Tensor, kept: Tensor) -> Tensor:
+        """Change beats (B, n, points), in rows that are kept or not (B, n)."""
+        beats = factor * beats.gather(-1, place.expand(beats.shape))
+        noise = torch.randn(beats.shape, device=device, generator=generator)
+        return (beats + noise * (augmentation.noise / LINEAR_TO / USUAL_BEATS**0.5)) * kept[..., None]
+
+    shape = changed(view.shape, kept.repeat(1, 2))
+    shown = (column >= 0)[:, :, None] & kept[:, None]
+    each = changed(each.flatten(1, 2), shown.flatten(1)).view(each.shape)
     is_beat = view.rhythm[:, :1]
     off = RHYTHM_NOISE * torch.randn(view.rhythm[:, 1:].shape, device=device, generator=generator)
     rhythm = torch.cat([is_beat, view.rhythm[:, 1:] + is_beat * off], dim=1) if augmentation.noise else view.rhythm
-    return BeatView(shape, rhythm, view.has_beat)
+    return BeatView(shape, rhythm, each, column, view.has_beat)
+
+
+def _drawn(view: BeatView, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Return the columns of a few beats of each record, drawn at random, and these beats."""
+    there = view.column >= 0
+    chance = torch.rand(there.shape, device=there.device, generator=generator)
+    slots = (chance + there).topk(min(TRAINED_BEATS, there.shape[1]), dim=1).indices
+    rows = torch.arange(len(there), device=there.device)[:, None]
+    return view.column[rows, slots], view.each[rows, slots]

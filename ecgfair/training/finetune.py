@@ -122,7 +122,7 @@ class FinetuneModule(EcgModule):
             mixup,
             windows or Windows(),
             self.attribute_statistics if self.network.conditioning is not None else None,
-            views=built.beat_features > 0,
+            views=bool(built.beat_features),
         )
         if freeze_encoder:
             self.network.encoder.requires_grad_(False)
@@ -235,6 +235,7 @@ class FinetuneModule(EcgModule):
         if self.adversary is not None:
             checkpoint["adversary_optimizer"] = self.adversary.optimizer_state()
         checkpoint["label_names"] = self.label_names
+        checkpoint["label_prevalence"] = self.label_prevalence
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -266,6 +267,8 @@ class FinetuneModule(EcgModule):
             )
         if self.adversary is not None:
             self.adversary.go_on(checkpoint["adversary_optimizer"])
+        # Of the records that it was trained on, wherever it is tested.
+        self.label_prevalence = checkpoint.get("label_prevalence", self.label_prevalence)
 
     def _evaluate(self, batch: EcgBatch, stage: str) -> dict[str, Tensor]:
         diagnosis = self._diagnose(batch)

@@ -63,10 +63,10 @@ class Showing:
         beside: tuple[Tensor, ...] = ()
         if view is not None:
             view = augmented_view(view, self.augmentation)
-            beside = (view.shape, view.rhythm)
+            beside = (view.shape, view.rhythm, view.each)
         signal, labels, *mixed = mixup(signal, batch["labels"], self.mixup, beside=beside)
         if view is not None:
-            view = BeatView(mixed[0], mixed[1], view.has_beat)
+            view = view._replace(shape=mixed[0], rhythm=mixed[1], each=mixed[2])
         return Shown(signal, self._measured(batch), view), labels
 
     def windows_of(self, batch: EcgBatch) -> tuple[Shown, int]:
