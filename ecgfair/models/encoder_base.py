@@ -75,6 +75,8 @@ class Encoder(nn.Module, ABC):
     """Channels of the latent of the signal."""
     channels: int
     """Channels of both latents together."""
+    beat_embedding: int = 0
+    """Numbers that a single beat becomes; 0 where the encoder does not read single beats."""
     beat_features: tuple[int, ...] = ()
     """Features of each branch over beats; none where the encoder does not read them."""
 
@@ -97,6 +99,14 @@ class Encoder(nn.Module, ABC):
         Returns:
             Latents of ``token_count(time)`` tokens.
         """
+
+    def embed_beats(self, beats: Tensor) -> Tensor:
+        """Map single beats (N, leads, ``POINTS``), see ``BeatView.each``, to (N, ``beat_embedding``).
+
+        Raises:
+            NotImplementedError: The encoder does not read single beats.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not read single beats.")
 
     def encode_beats(self, view: BeatView) -> tuple[Tensor, ...]:
         """Map beat views to (B, features) of each branch, in the order of ``beat_features``.

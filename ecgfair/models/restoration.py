@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ecgfair.ecg import ATTRIBUTES
 from ecgfair.errors import ConfigurationError
 from ecgfair.models.beat_network import BeatNetwork
+from ecgfair.models.beat_restorer import BeatRestorer
 from ecgfair.models.blocks import MeanMaxPooling
 from ecgfair.models.encoder import Encoder, Latents
 from ecgfair.models.encoder_base import PartSettings
@@ -79,10 +80,11 @@ class RestorationNetwork(nn.Module):
             by the hyperbolic tangent. Else one a lead and sample, without bounds.
         alteration_head: Build the head of ``tell_altered``.
         beat_network: Build the network that tells altered median beats, see ``BeatNetwork``.
+        beat_restorer: Build what restores single beats, see ``BeatRestorer``.
 
     Raises:
         ConfigurationError: The encoder's channels can't be shared out among the heads, or a length that its parts need
-            is missing.
+            is missing; or single beats are to be restored by an encoder that does not read them.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class RestorationNetwork(nn.Module):
         shared_log_variance: bool = False,
         alteration_head: bool = False,
         beat_network: bool = False,
+        beat_restorer: bool = False,
     ) -> None:
         super().__init__()
         if fusion_heads < 1 or encoder.signal_channels % fusion_heads:
@@ -127,6 +130,14 @@ class RestorationNetwork(nn.Module):
             decoder = encoder.make_decoder(encoder.channels, encoder.leads, settings)
             self.alteration_head = AlterationHead(encoder.channels, decoder)
         self.beat_network = BeatNetwork(encoder.leads) if beat_network else None
+        self.beat_restorer: BeatRestorer | None = None
+        if beat_restorer:
+            if not encoder.beat_embedding:
+                raise ConfigurationError(
+                    f"{type(encoder).__name__} does not read single beats: expected an encoder that does, such as "
+                    "TwoScaleEncoder, or weights.single_beat and weights.single_beat_attributes 0."
+                )
+            self.beat_restorer = BeatRestorer(encoder.beat_embedding, encoder.leads)
 
     def forward(self, signal: Tensor, beat: Tensor, has_beat: Tensor, trend_of: Tensor | None = None) -> Restoration:
         """Restore a batch.

@@ -52,7 +52,12 @@ class TwoScaleEncoder(ResidualEncoder):
         self.shape_branch = ShapeBranch(2 * leads, shape_widths, dropout)
         self.rhythm_branch = RhythmBranch(rhythm_width)
         self.beat_branch = EachBeatBranch(leads, beat_widths, beat_embedding, dropout)
+        self.beat_embedding = beat_embedding
         self.beat_features = (self.shape_branch.features + self.rhythm_branch.features, self.beat_branch.features)
+
+    @override
+    def embed_beats(self, beats: Tensor) -> Tensor:
+        return self.beat_branch.embed_beats(beats)
 
     @override
     def encode_beats(self, view: BeatView) -> tuple[Tensor, ...]:

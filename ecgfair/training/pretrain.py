@@ -29,6 +29,7 @@ from ecgfair.training.base import EcgModule, Optimisation
 from ecgfair.training.beat_task import altered_beat_loss
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, save_encoder
 from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
+from ecgfair.training.single_beat_task import single_beat_losses
 
 VALIDATION_SEED = 9
 """Validation hides the same samples in every epoch and run, so that epochs differ by their weights alone."""
@@ -108,6 +109,7 @@ class PretrainModule(EcgModule):
             shared_log_variance=self.choices.log_variance == "shared",
             alteration_head=self.weights.altered > 0,
             beat_network=self.weights.altered_beat > 0,
+            beat_restorer=self.weights.reads_single_beats,
         )
         self.reference = NormalReference(
             self.scoring.measured, 2 * self.network.encoder.channels, len(preprocessing.leads)
@@ -142,6 +144,9 @@ class PretrainModule(EcgModule):
         if self.network.beat_network is not None:
             rate = self.preprocessing.sampling_rate
             losses["altered_beat"] = altered_beat_loss(self.network.beat_network, batch, rate, generator)
+        if self.network.beat_restorer is not None:
+            rate = self.preprocessing.sampling_rate
+            losses |= single_beat_losses(self.network.encoder, self.network.beat_restorer, batch, rate, generator)
         return losses
 
     def _restoration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Tensor]:

@@ -51,6 +51,8 @@ class PretrainWeights:
         altered: Telling altered records from those that are not; not published, off unless asked for.
         altered_map: Telling where they were altered.
         altered_beat: Telling altered median beats from those that are not; a network of its own, see ``beat_task``.
+        single_beat: Masked restoration of single beats, of an encoder that reads them, see ``single_beat_task``.
+        single_beat_attributes: Prediction of age, sex, heart rate and intervals from each of these beats.
     """
 
     whole: float = 1.0
@@ -61,6 +63,8 @@ class PretrainWeights:
     altered: float = 0.0
     altered_map: float = 0.0
     altered_beat: float = 0.0
+    single_beat: float = 0.0
+    single_beat_attributes: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse weights below 0, and a task that is never taught beside one that is."""
@@ -72,6 +76,11 @@ class PretrainWeights:
                 f"weights.altered is {self.altered} and weights.altered_map {self.altered_map}: expected both above 0 "
                 "or both 0, since they are two outputs of one task."
             )
+
+    @property
+    def reads_single_beats(self) -> bool:
+        """Whether anything is learned from single beats."""
+        return self.single_beat > 0 or self.single_beat_attributes > 0
 
     @property
     def restores(self) -> bool:
