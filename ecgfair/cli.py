@@ -350,6 +350,8 @@ def _quiet() -> None:
         r"The number of training batches .* is smaller than the logging interval.*",
         # `test` measures the averaged weights, which is what the checkpoint holds as the model's.
         r"You're using the WeightAveraging callback, but loading a checkpoint outside.*",
+        # A frozen encoder stays in evaluation mode on purpose.
+        r"Found \d+ module\(s\) in eval mode at the start of training.*",
         # Whether to use a GPU is the user's choice (--trainer.accelerator).
         r"GPU available but not used.*",
     )

@@ -114,3 +114,37 @@ def test_every_shipped_ablation_takes_one_choice_back(ablation):
     assert changed in published.items()
     assert getattr(Choices(), changed[0]) != changed[1]
     assert Choices(**dict([changed])) != Choices()
+
+
+ROWS = sorted(Path("experiments/ptbxl/rows").glob("*.yaml"))
+RESULT_BASE = Path("experiments/ptbxl")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda path: path.stem)
+def test_every_row_of_the_result_tables_goes_on_top_of_its_stage(row, tmp_path, synthetic_store):
+    base = "pretrain" if row.stem.startswith("pretrain") else "statements"
+    asked = yaml.safe_load(row.read_text())
+    small = {"widths": [8, 16], "trend_widths": [4, 8], "shape_widths": [8, 8], "rhythm_width": 4}
+    overrides = {"data": {"init_args": {"batch_size": 8}}, "model": {"init_args": {}}}
+    if "stores" in asked.get("data", {}).get("init_args", {}):
+        overrides["data"]["init_args"]["stores"] = [str(synthetic_store)] * 1
+    else:
+        overrides["data"]["init_args"]["store"] = str(synthetic_store)
+    told = asked.get("model", {}).get("init_args", {}).get("encoder")
+    overrides["model"]["init_args"]["encoder"] = told or {
+        "name": "TwoScaleEncoder",
+        "arguments": {**small, "beat_widths": [8, 8], "beat_embedding": 8},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(overrides))
+    configs = [RESULT_BASE / f"{base}.yaml", row, tmp_path / "tiny.yaml"]
+    named = [flag for config in configs for flag in ("--config", str(config))]
+    limits = ["--trainer.limit_val_batches=2", "--trainer.num_sanity_val_steps=0"]
+    assert main(["fit", *named, "--run", str(tmp_path / "run"), *TINY, *limits]) == 0
+    done = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    for part in ("model", "data"):
+        for name, value in asked.get(part, {}).get("init_args", {}).items():
+            kept = done[part]["init_args"][name]
+            if isinstance(value, dict):
+                assert value.items() <= kept.items(), f"{row.stem} asked for {name}: {value}, and got {kept}"
+            elif name not in ("stores", "batch_size"):
+                assert kept == value

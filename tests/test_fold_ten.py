@@ -53,7 +53,13 @@ STAGES = {
             "init_args": {
                 "encoder": {
                     "name": "TwoScaleEncoder",
-                    "arguments": {"widths": [8, 12], "trend_widths": [4, 6], "beat_widths": [4, 4]},
+                    "arguments": {
+                        "widths": [8, 12],
+                        "trend_widths": [4, 6],
+                        "shape_widths": [4, 4],
+                        "beat_widths": [4, 4],
+                        "beat_embedding": 4,
+                    },
                 },
                 "local_widths": [8],
                 "decoder_width": 8,

@@ -33,6 +33,7 @@ class ShapeBranch(nn.Module):
         channels: Of a beat: one a lead, or two, see ``BeatView.shape``.
         widths: Channels of the first convolution, then of each block. Time is halved by all blocks but the first.
         dropout: Probability inside the blocks.
+        setting: What the widths are called where they are set, for the error.
 
     Attributes:
         features: How many features a beat has.
@@ -41,12 +42,12 @@ class ShapeBranch(nn.Module):
         ConfigurationError: There are fewer than two widths, or one is not positive.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], dropout: float) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], dropout: float, *, setting: str = "shape_widths") -> None:
         super().__init__()
         if len(widths) < 2 or min(widths) < 1:
             raise ConfigurationError(
-                f"The widths of a branch over beats are {list(widths)}: expected the channels of the first convolution "
-                "and of a block or more, 1 at least."
+                f"{setting} is {list(widths)}: expected the channels of the first convolution and of a block or more, "
+                "1 at least."
             )
         self.stem = nn.Conv1d(channels, widths[0], BEAT_KERNEL, 1, BEAT_KERNEL // 2, bias=False)
         blocks: list[nn.Module] = []
@@ -114,7 +115,7 @@ class EachBeatBranch(nn.Module):
 
     Args:
         leads: Number of leads.
-        widths: Of the network over a beat, see ``ShapeBranch``; all blocks halve time.
+        widths: Of the network over a beat, see ``ShapeBranch``.
         embedding: Numbers that a beat becomes.
         dropout: Probability inside the blocks.
 
@@ -129,7 +130,7 @@ class EachBeatBranch(nn.Module):
         super().__init__()
         if embedding < 1:
             raise ConfigurationError(f"beat_embedding is {embedding}: expected 1 or more.")
-        self.shape = ShapeBranch(leads, widths, dropout)
+        self.shape = ShapeBranch(leads, widths, dropout, setting="beat_widths")
         self.embed = nn.Linear(self.shape.features, embedding)
         told = embedding + CHANNELS
         self.mix = nn.Sequential(RecordNorm(told), nn.Linear(told, embedding), nn.SiLU())

@@ -135,6 +135,25 @@ ROWS: Final = (
     ResultRow(REFERENCE, "xresnet1d101", "baselines", _on_top("ptbxl/rows/xresnet1d101.yaml"), seeds=THREE),
     *_headline(),
     ResultRow(
+        "residual",
+        "the record alone, without its beats, from scratch",
+        "encoders",
+        _on_top("ptbxl/rows/scratch.yaml", "ptbxl/rows/residual.yaml"),
+    ),
+    ResultRow(
+        "linear-probe",
+        "frozen, pretrained with attributes, linear heads",
+        "encoders",
+        _on_top("ptbxl/rows/frozen.yaml"),
+        start="pretrain",
+    ),
+    ResultRow(
+        "random-frozen",
+        "frozen as drawn, linear heads",
+        "encoders",
+        _on_top("ptbxl/rows/scratch.yaml", "ptbxl/rows/frozen.yaml"),
+    ),
+    ResultRow(
         "with-mixture-bce",
         "pretrained with attributes on four sources, BCE",
         "sources",

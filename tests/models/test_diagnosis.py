@@ -1,4 +1,5 @@
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -6,12 +7,11 @@ from torch import nn
 
 from ecgfair.ecg import ATTRIBUTES
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.conditioning import Conditioning
+from ecgfair.models.conditioning import Conditioning, DemographicInput
 from ecgfair.models.diagnosis import DiagnosisNetwork
 from ecgfair.models.encoder import ResidualEncoder, TwoScaleEncoder
-from ecgfair.signals.aligned_beats import POINTS
 from ecgfair.signals.beat_view import BeatView
-from ecgfair.signals.rhythm_view import CHANNELS
+from tests.models.beat_cases import random_views
 
 PREVALENCE = [0.5, 0.1, 0.0]
 AGE_AND_SEX = ("age", "sex")
@@ -152,29 +152,31 @@ def test_a_negative_number_of_hidden_units_is_refused():
 
 
 def two_scales(dropout: float = 0.0, beat_dropout: float = 0.0, **settings) -> DiagnosisNetwork:
-    encoder = TwoScaleEncoder(12, [8, 16], [4, 8], dropout=0.0, beat_widths=[4, 4, 6], rhythm_width=5)
+    widths = {"shape_widths": [4, 4, 6], "rhythm_width": 5, "beat_widths": [4, 6, 6], "beat_embedding": 7}
+    encoder = TwoScaleEncoder(12, [8, 16], [4, 8], dropout=0.0, **widths)
     settings = {"attributes": True, "beat_dropout": beat_dropout} | settings
     built = DiagnosisNetwork(encoder, PREVALENCE, dropout, **settings)
-    for told in (built.conditioning, built.beat_conditioning):
-        if told is not None and told.modulate is not None:
+    for told in (built.conditioning, *built.beat_conditioning):
+        if isinstance(told, DemographicInput) and told.modulate is not None:
             nn.init.normal_(told.modulate.weight)
     return built
 
 
 def views(*counts: int) -> BeatView:
-    """Random views of records with so many beats."""
-    rhythm = torch.randn(len(counts), CHANNELS, 8)
-    rhythm[:, 0] = torch.arange(8) < torch.tensor(counts)[:, None]
-    has_beat = torch.tensor(counts) > 0
-    return BeatView(torch.randn(len(counts), 24, POINTS) * has_beat[:, None, None], rhythm * rhythm[:, :1], has_beat)
+    return random_views(*counts, leads=12, columns=8)
 
 
-def parts(built: DiagnosisNetwork) -> tuple[set[str], set[str]]:
-    """The names of the weights behind the logits of the record, and of those behind the logits of its beats."""
-    beats = ("encoder.shape_branch", "encoder.rhythm_branch", "beat_head", "beat_conditioning")
+OF_BEATS = (
+    ("encoder.shape_branch.", "encoder.rhythm_branch.", "beat_heads.0.", "beat_conditioning.0."),
+    ("encoder.beat_branch.", "beat_heads.1.", "beat_conditioning.1."),
+)
+
+
+def parts(built: DiagnosisNetwork) -> list[set[str]]:
+    """The names of the weights behind the logits of the record, and of those behind the logits of each branch."""
     names = {name for name, _ in built.named_parameters() if not name.startswith("attribute_head")}
-    of_beats = {name for name in names if name.startswith(beats)}
-    return names - of_beats, of_beats
+    of_beats = [{name for name in names if name.startswith(beats)} for beats in OF_BEATS]
+    return [names.difference(*of_beats), *of_beats]
 
 
 def learning(built: DiagnosisNetwork) -> set[str]:
@@ -182,64 +184,81 @@ def learning(built: DiagnosisNetwork) -> set[str]:
 
 
 @DEPTHS
-def test_what_is_said_is_the_mean_of_both_scales(hidden):
+def test_what_is_said_is_the_mean_of_the_record_and_of_every_branch_over_its_beats(hidden):
     built = two_scales(hidden=hidden).eval()
     signal, view = torch.randn(3, 12, 300), views(5, 8, 1)
     diagnosis = built(signal, None, view)
-    assert len(diagnosis.by_scale) == 2
+    assert len(diagnosis.by_scale) == 3
     torch.testing.assert_close(diagnosis.logits, torch.stack(diagnosis.by_scale).mean(0))
     tokens, beats = built.encoder(signal).features(), built.encoder.encode_beats(view)
     pooled = torch.cat([tokens.mean(-1), tokens.amax(-1)], 1)
     torch.testing.assert_close(diagnosis.by_scale[0], built.label_head(pooled))
-    torch.testing.assert_close(diagnosis.by_scale[1], nn.functional.linear(beats, *built.beat_head.parameters()))
-    assert not torch.allclose(*diagnosis.by_scale, atol=1e-3)
-    assert torch.equal(diagnosis.features, torch.cat([pooled, beats], 1))
+    assert len(built.beat_heads) == len(beats) == 2
+    for said, found, head in zip(diagnosis.by_scale[1:], beats, built.beat_heads, strict=True):
+        torch.testing.assert_close(said, nn.functional.linear(found, *head.parameters()))
+    for one, other in combinations(diagnosis.by_scale, 2):
+        assert not torch.allclose(one, other, atol=1e-3)
+    assert torch.equal(diagnosis.features, torch.cat([pooled, *beats], 1))
     assert diagnosis.features.shape[1] == built.features
     torch.testing.assert_close(diagnosis.attributes, built.attribute_head(pooled))
 
 
 @WAYS
-def test_each_scale_learns_from_its_own_loss_alone(how):
-    for scale in (0, 1):
+def test_each_head_learns_from_its_own_loss_alone(how):
+    # The biases before a batch norm are taken out again by its mean, but for what rounding leaves of them.
+    taken_out = {f"encoder.rhythm_branch.convolutions.{place}.bias" for place in range(3)}
+    taken_out.add("encoder.beat_branch.embed.bias")
+    for scale in range(3):
         built = two_scales(conditioning=Conditioning(AGE_AND_SEX, how, dropout=0.0))
         diagnosis = built(torch.randn(4, 12, 300), patients(20, 40, 60, 80), views(5, 8, 3, 2))
         diagnosis.by_scale[scale].square().sum().backward()
-        own, other = parts(built)[scale], parts(built)[1 - scale]
+        own, *others = (parts(built)[place % 3] for place in range(scale, scale + 3))
         found = learning(built)
-        assert not found & other
-        # The biases before a batch norm are taken out again by its mean, but for what rounding leaves of them.
-        assert own - found <= {f"encoder.rhythm_branch.stages.{place}.bias" for place in (0, 3, 6)}
+        assert found.isdisjoint(set.union(*others))
+        assert own - found <= taken_out
 
 
-def test_the_loss_of_what_is_said_reaches_both_scales():
+def test_the_loss_of_what_is_said_reaches_the_record_and_every_branch_over_its_beats():
     built = two_scales()
     diagnosis = built(torch.randn(4, 12, 300), None, views(5, 8, 3, 2))
     diagnosis.logits.square().sum().backward()
-    record, beats = parts(built)
+    record, shape, each = parts(built)
     assert learning(built) & record
-    assert {"beat_head.weight", "encoder.shape_branch.stem.weight"} <= learning(built) & beats
+    assert {"beat_heads.0.weight", "encoder.shape_branch.stem.weight"} <= learning(built) & shape
+    assert {"beat_heads.1.weight", "encoder.beat_branch.shape.stem.weight"} <= learning(built) & each
 
 
 @WAYS
-def test_of_a_record_without_a_beat_the_record_speaks_for_both_scales(how):
+def test_of_a_record_without_a_beat_the_record_speaks_for_every_branch(how):
     built = two_scales(conditioning=Conditioning(AGE_AND_SEX, how)).eval()
     diagnosis = built(torch.randn(3, 12, 300), patients(20, 50, 80), views(5, 0, 2))
-    record, beats = diagnosis.by_scale
-    assert torch.equal(record[1], beats[1])
-    assert torch.equal(diagnosis.logits[1], record[1])
-    assert (record != beats)[[0, 2]].all()
+    record, *of_beats = diagnosis.by_scale
+    for beats in of_beats:
+        assert torch.equal(record[1], beats[1])
+        assert (record != beats)[[0, 2]].all()
+    # A mean of three numbers that are alike is that number but for rounding.
+    torch.testing.assert_close(diagnosis.logits[1], record[1], atol=1e-6, rtol=1e-6)
 
 
-def test_records_without_a_beat_teach_the_scale_of_beats_nothing():
+@pytest.mark.parametrize("scale", [1, 2])
+def test_records_without_a_beat_teach_the_branches_over_beats_nothing(scale):
     built = two_scales()
     diagnosis = built(torch.randn(2, 12, 300), None, views(0, 0))
-    diagnosis.by_scale[1].square().sum().backward()
-    assert not learning(built) & parts(built)[1]
+    diagnosis.by_scale[scale].square().sum().backward()
+    assert learning(built).isdisjoint(set.union(*parts(built)[1:]))
+    assert learning(built) & parts(built)[0]
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in built.parameters())
 
 
+def test_no_weight_is_without_a_gradient_where_no_record_has_a_beat():
+    built = two_scales(conditioning=Conditioning(AGE_AND_SEX))
+    diagnosis = built(torch.randn(2, 12, 300), patients(20, 50), views(0, 0))
+    (diagnosis.logits.sum() + diagnosis.attributes.sum()).backward()
+    assert [name for name, weight in built.named_parameters() if weight.grad is None] == []
+
+
 @WAYS
-def test_both_scales_are_told_of_the_patient_and_the_attributes_are_not(how):
+def test_every_head_is_told_of_the_patient_and_the_attributes_are_not(how):
     built = two_scales(conditioning=Conditioning(AGE_AND_SEX, how)).eval()
     signal, view = torch.randn(2, 12, 300), views(5, 8)
     young, old = built(signal, patients(20, 20), view), built(signal, patients(90, 90), view)
@@ -247,9 +266,9 @@ def test_both_scales_are_told_of_the_patient_and_the_attributes_are_not(how):
         assert not torch.allclose(one, other)
     assert torch.equal(young.attributes, old.attributes)
     assert torch.equal(young.features, old.features)
-    assert {id(weight) for weight in built.conditioning.parameters()}.isdisjoint(
-        id(weight) for weight in built.beat_conditioning.parameters()
-    )
+    told = [{id(weight) for weight in part.parameters()} for part in (built.conditioning, *built.beat_conditioning)]
+    assert all(told)
+    assert all(one.isdisjoint(other) for one, other in combinations(told, 2))
 
 
 def test_an_encoder_of_beats_without_their_view_is_refused():
@@ -263,23 +282,23 @@ def test_a_view_changes_nothing_for_an_encoder_of_one_scale():
     assert torch.equal(plain.logits, shown.logits)
     assert len(plain.by_scale) == 1
     assert plain.by_scale[0] is plain.logits
-    assert built.beat_head is None
+    assert len(built.beat_heads) == len(built.beat_conditioning) == 0
 
 
 @DEPTHS
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
-def test_both_heads_start_from_prevalence_less_what_the_loss_adds(hidden, tau):
+def test_all_heads_start_from_prevalence_less_what_the_loss_adds(hidden, tau):
     built = two_scales(hidden=hidden, logit_adjustment=tau)
     expected = (1 - tau) * torch.tensor([0.5, 0.1, 0.001]).logit()
-    for bias in ((built.label_head[-1] if hidden else built.label_head).bias, built.beat_head.bias):
-        torch.testing.assert_close(bias.detach(), expected, atol=1e-5, rtol=0)
+    for head in (built.label_head[-1] if hidden else built.label_head, *built.beat_heads):
+        torch.testing.assert_close(head.bias.detach(), expected, atol=1e-5, rtol=0)
 
 
-def test_each_scale_has_its_own_dropout():
+def test_the_record_and_its_beats_have_a_dropout_of_their_own():
     signal, view = torch.randn(64, 12, 300), views(*[5] * 64)
     for of_record, of_beats in ((0.5, 0.0), (0.0, 0.5)):
         built = two_scales(of_record, of_beats)
-        features = built(signal, None, view).features
-        width = 2 * built.encoder.channels
-        for part, probability in ((features[:, :width], of_record), (features[:, width:], of_beats)):
+        widths = [2 * built.encoder.channels, *built.encoder.beat_features]
+        features = built(signal, None, view).features.split(widths, dim=1)
+        for part, probability in zip(features, (of_record, of_beats, of_beats), strict=True):
             assert float((part == 0).float().mean()) == pytest.approx(probability, abs=0.05)

@@ -1,3 +1,5 @@
+from itertools import groupby
+
 import pytest
 import torch
 
@@ -74,19 +76,24 @@ def test_layers_go_from_the_signal_to_the_tokens(name):
     encoder = ENCODERS[name]().eval()
     place = {id(module): depth for depth, group in enumerate(encoder.layers()) for module in group}
     called = []
-    for module in encoder.modules():
+    for path, module in encoder.named_modules():
         if id(module) in place:
-            module.register_forward_hook(lambda module, *_: called.append(place[id(module)]))
+            child = path.split(".")[0]
+            stop = (child if child.endswith("_branch") else "", place[id(module)])
+            module.register_forward_hook(lambda *_, stop=stop: called.append(stop))
     signal = torch.randn(1, 12, 700)
     encoder(signal)
     if encoder.beat_features:
         every = torch.ones(1, 1, 1, dtype=torch.bool)
         encoder.encode_beats(beat_view(signal, every, torch.tensor([[100, 300, 500]]), 100.0))
-    # One branch is run after the other: depth falls once for each but the first, and starts anew.
-    branches = max(sum(name.endswith("_branch") for name, _ in encoder.named_children()), 1)
-    falls = [at for at in range(1, len(called)) if called[at] < called[at - 1]]
-    assert set(called) == set(range(len(encoder.layers())))
-    assert [called[at] for at in [0, *falls]] == [0] * branches
+    # One branch is run after the other, each from the signal, or from the beats, on.
+    runs = [(branch, [depth for _, depth in stops]) for branch, stops in groupby(called, lambda stop: stop[0])]
+    branches = [name for name, _ in encoder.named_children() if name.endswith("_branch")] or [""]
+    assert sorted(branch for branch, _ in runs) == sorted(branches)
+    assert {depth for _, depth in called} == set(range(len(encoder.layers())))
+    for branch, depths in runs:
+        assert depths == sorted(depths), branch
+        assert depths[0] == 0, branch
 
 
 def test_blocks_of_one_time_resolution_are_one_layer_in_both_branches():

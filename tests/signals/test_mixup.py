@@ -28,9 +28,10 @@ def marked(records):
 
 def test_an_alpha_of_0_returns_the_very_tensors_that_were_given():
     signal, labels = batch()
-    mixed = mixup(signal, labels, 0)
-    assert mixed[0] is signal
-    assert mixed[1] is labels
+    beside = torch.ones(32, 2), torch.ones(32)
+    mixed = mixup(signal, labels, 0, beside=beside)
+    assert len(mixup(signal, labels, 0)) == 2
+    assert all(one is other for one, other in zip(mixed, (signal, labels, *beside), strict=True))
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
@@ -41,6 +42,20 @@ def test_each_row_is_a_mean_of_itself_and_one_other_and_mostly_itself(alpha):
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(64))
     assert ((labels > 0).sum(dim=1) <= 2).all()
     assert torch.equal(signal, labels[:, None].expand_as(signal)), "signals and labels have one weight and one partner"
+
+
+def test_what_stands_beside_is_mixed_with_the_same_partners_and_weights_in_the_order_it_was_given():
+    signal, labels = marked(64)
+    beside = torch.eye(64, dtype=torch.float64), torch.eye(64)[:, :, None, None].repeat(1, 1, 2, 3), torch.arange(64.0)
+    *mixed, flat, deep, counted = mixup(signal, labels, 1.0, seeded(), beside=beside)
+    plain = mixup(signal, labels, 1.0, seeded())
+    assert all(torch.equal(one, other) for one, other in zip(mixed, plain, strict=True))
+    shares = plain[1]
+    assert ((shares.diagonal() > 0.51) & (shares.diagonal() < 0.99)).any()
+    assert flat.dtype == torch.float64
+    torch.testing.assert_close(flat.float(), shares)
+    assert torch.equal(deep, shares[:, :, None, None].expand_as(deep))
+    torch.testing.assert_close(counted, shares @ torch.arange(64.0))
 
 
 def test_partners_are_a_permutation_so_that_each_record_is_partner_once():

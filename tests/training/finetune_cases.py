@@ -13,7 +13,15 @@ from tests.training.tiny import ENCODERS as PRETRAINED
 from tests.training.tiny import PREPROCESSING, beating_batch
 
 UNCHANGED = Augmentation(crop_seconds=None, lead_dropout=0, scaling=0, noise=0)
-NARROW = {"widths": [8, 12], "trend_widths": [4, 6], "beat_widths": [4, 4], "rhythm_width": 4, "dropout": 0.0}
+NARROW = {
+    "widths": [8, 12],
+    "trend_widths": [4, 6],
+    "shape_widths": [4, 4],
+    "rhythm_width": 4,
+    "beat_widths": [4, 4],
+    "beat_embedding": 4,
+    "dropout": 0.0,
+}
 ENCODERS = {
     "residual": EncoderSpec("ResidualEncoder", {"widths": [8, 12], "trend_widths": [4, 6], "dropout": 0.0}),
     "two scales": EncoderSpec("TwoScaleEncoder", NARROW),

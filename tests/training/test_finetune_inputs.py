@@ -105,8 +105,10 @@ def test_mixup_trains_on_mixed_signals_and_views_with_the_labels_mixed_alike_and
         (seen["signal"], batch["signal"]),
         (seen["view"].shape, view.shape),
         (seen["view"].rhythm, view.rhythm),
+        (seen["view"].each, view.each),
     ):
-        torch.testing.assert_close(shown, torch.einsum("ij,jlt->ilt", share, whole), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(shown, torch.einsum("ij,j...->i...", share, whole), atol=1e-5, rtol=1e-5)
+    assert torch.equal(seen["view"].column, view.column)
     assert torch.equal(seen["view"].has_beat, view.has_beat)
     assert torch.equal(batch["attributes"], before)
     torch.testing.assert_close(seen["attributes"], measured(batch))
@@ -203,21 +205,19 @@ def test_a_batch_of_which_no_attribute_is_known_is_served_as_the_signal_alone():
     torch.testing.assert_close(module.predict_step(batch, 0)["probabilities"], untold)
 
 
-def test_an_adversary_reads_both_branches_of_an_encoder_of_beats_and_reaches_both():
+def test_an_adversary_reads_every_branch_of_an_encoder_of_beats_and_reaches_each():
     batch = labelled_batch()
     gradients = {}
     for strength in (1.0, 3.0):
         module = quiet_module(mitigation=Mitigation(adversary_strength=strength), attribute_weight=0.0)
         encoder = module.network.encoder
-        assert encoder.beat_features > 0
-        assert module.network.features == 2 * encoder.channels + encoder.beat_features
+        assert len(encoder.beat_features) == 2
+        assert module.network.features == 2 * encoder.channels + sum(encoder.beat_features)
         assert module.adversary.head[0].in_features == module.network.features
         module.training_step(batch, 0).backward()
         grown = dict(encoder.named_parameters())
-        gradients[strength] = {
-            name: weight.grad for name, weight in grown.items() if name.endswith("branch.stem.weight")
-        }
-    assert len(gradients[1.0]) == 3, "signal, trend and beats"
+        gradients[strength] = {name: weight.grad for name, weight in grown.items() if name.endswith(".stem.weight")}
+    assert len(gradients[1.0]) == 4, "signal, trend, the median beat and every beat"
     for name, weak in gradients[1.0].items():
         assert not torch.allclose(weak, gradients[3.0][name], rtol=0.01, atol=0), name
 
@@ -243,7 +243,9 @@ def test_heads_start_lower_by_what_the_loss_adds_so_that_training_starts_from_pr
     module = quiet_module(loss=LabelLoss(logit_adjustment=tau))
     odds = torch.tensor(PREVALENCE).logit()
     target = labelled_batch()["labels"]
-    for head in (module.network.label_head, module.network.beat_head):
+    heads = module.network.label_head, *module.network.beat_heads
+    assert len(heads) == 3
+    for head in heads:
         torch.testing.assert_close(head.bias.detach(), odds * (1 - tau))
         said = head.bias.detach().expand(len(target), -1)
         torch.testing.assert_close(

@@ -105,7 +105,7 @@ def fixed_module():
     )
     module.__class__ = FixedStatistics
     # Factors of exactly 1 would leave what reads the attributes without a gradient other than 0.
-    for told in (module.network.conditioning, module.network.beat_conditioning):
+    for told in (module.network.conditioning, *module.network.beat_conditioning):
         nn.init.normal_(told.modulate.weight, std=0.1)
     return module.train()
 

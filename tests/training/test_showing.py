@@ -79,13 +79,14 @@ def test_noise_scaling_and_lost_leads_change_the_view_in_training_alone():
     shown, _ = showing(augmentation=strong).augmented(batch)
     assert not torch.equal(shown.view.shape, view_of(batch).shape)
     assert not torch.equal(shown.view.rhythm, view_of(batch).rhythm)
+    assert not any(torch.equal(beat, other) for beat in shown.view.each[0] for other in view_of(batch).each[0])
     still, _ = showing(augmentation=strong).windows_of(batch)
     assert torch.equal(still.signal, batch["signal"])
     assert_same_views(still.view, view_of(batch))
 
 
 @pytest.mark.parametrize("crop", [None, 2.0])
-def test_mixup_mixes_signal_labels_shape_and_rhythm_with_one_partner_and_one_weight(crop):
+def test_mixup_mixes_signal_labels_shape_rhythm_and_beats_with_one_partner_and_one_weight(crop):
     batch = marked_batch()
     cropped = Augmentation(crop_seconds=crop, lead_dropout=0, scaling=0, noise=0)
     torch.manual_seed(4)
@@ -99,7 +100,9 @@ def test_mixup_mixes_signal_labels_shape_and_rhythm_with_one_partner_and_one_wei
     view = view_of(batch)
     torch.testing.assert_close(shown.view.shape, mixture(share, view.shape), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(shown.view.rhythm, mixture(share, view.rhythm), atol=1e-5, rtol=1e-5)
-    assert torch.equal(shown.view.has_beat, view.has_beat), "a row is mostly its own record"
+    torch.testing.assert_close(shown.view.each, mixture(share, view.each), atol=1e-5, rtol=1e-5)
+    assert torch.equal(shown.view.column, view.column), "a row is mostly its own record"
+    assert torch.equal(shown.view.has_beat, view.has_beat), "and has beats if that has"
     assert view.has_beat.tolist() == [True, False, *[True] * 6]
 
 
@@ -168,7 +171,9 @@ def test_what_was_not_recorded_is_silent_in_signal_and_view():
     shown, _ = showing(augmentation=noisy).augmented(batch)
     assert not shown.signal[0, 4].any()
     assert not shown.view.shape[0, [4, 16]].any()
+    assert not shown.view.each[0, :, 4].any()
     assert shown.view.shape[1:, 16].any()
+    assert shown.view.each[1:, :, 4].any()
 
 
 @pytest.mark.parametrize("alpha", [-0.1, math.inf, math.nan])
