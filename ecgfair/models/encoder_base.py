@@ -100,6 +100,14 @@ class Encoder(nn.Module, ABC):
             Latents of ``token_count(time)`` tokens.
         """
 
+    def taught_by_labels(self, *, single_beats: bool) -> list[nn.Module]:
+        """Return the modules that no task of stage 1 reaches, so that stage 1 leaves them as they are.
+
+        Args:
+            single_beats: Whether stage 1 learns from single beats.
+        """
+        return []
+
     def embed_beats(self, beats: Tensor) -> Tensor:
         """Map single beats (N, leads, ``POINTS``), see ``BeatView.each``, to (N, ``beat_embedding``).
 

@@ -56,6 +56,11 @@ class TwoScaleEncoder(ResidualEncoder):
         self.beat_features = (self.shape_branch.features + self.rhythm_branch.features, self.beat_branch.features)
 
     @override
+    def taught_by_labels(self, *, single_beats: bool) -> list[nn.Module]:
+        """Return the branch over median beat and rhythm, and what puts single beats together or all that reads them."""
+        return [self.shape_branch, self.rhythm_branch, self.beat_branch.mix if single_beats else self.beat_branch]
+
+    @override
     def embed_beats(self, beats: Tensor) -> Tensor:
         return self.beat_branch.embed_beats(beats)
 

@@ -110,17 +110,17 @@ def augmented_view(view: BeatView, augmentation: Augmentation, generator: torch.
     place = (torch.arange(points, device=device) + shift).clamp(0, points - 1)
     factor = 1 + augmentation.scaling * torch.randn(batch, 1, 1, device=device, generator=generator)
     heard = view.shape[:, :leads].abs().amax(dim=-1) > 0
-    kept = kept_leads((batch, leads), augmentation.lead_dropout, heard, device=device, generator=generator) & heard
+    kept = kept_leads((batch, leads), augmentation.lead_dropout, heard, device=device, generator=generator)
 
-    def changed(beats: Tensor, kept: Tensor) -> Tensor:
-        """Change beats (B, n, points), in rows that are kept or not (B, n)."""
+    def changed(beats: Tensor) -> Tensor:
+        """Change beats (B, n * leads, points)."""
         beats = factor * beats.gather(-1, place.expand(beats.shape))
         noise = torch.randn(beats.shape, device=device, generator=generator)
-        return (beats + noise * (augmentation.noise / LINEAR_TO / USUAL_BEATS**0.5)) * kept[..., None]
+        # Where there is nothing, nothing is added: a missing lead, an empty slot, the difference of a beat from itself.
+        there = kept.repeat(1, beats.shape[1] // leads) & (beats.abs().amax(dim=-1) > 0)
+        return (beats + noise * (augmentation.noise / LINEAR_TO / USUAL_BEATS**0.5)) * there[..., None]
 
-    shape = changed(view.shape, kept.repeat(1, 2))
-    shown = (column >= 0)[:, :, None] & kept[:, None]
-    each = changed(each.flatten(1, 2), shown.flatten(1)).view(each.shape)
+    shape, each = changed(view.shape), changed(each.flatten(1, 2)).view(each.shape)
     is_beat = view.rhythm[:, :1]
     off = RHYTHM_NOISE * torch.randn(view.rhythm[:, 1:].shape, device=device, generator=generator)
     rhythm = torch.cat([is_beat, view.rhythm[:, 1:] + is_beat * off], dim=1) if augmentation.noise else view.rhythm

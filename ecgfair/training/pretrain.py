@@ -111,6 +111,9 @@ class PretrainModule(EcgModule):
             beat_network=self.weights.altered_beat > 0,
             beat_restorer=self.weights.reads_single_beats,
         )
+        # Weights without a task: several processes would wait for their gradients.
+        for module in self.network.encoder.taught_by_labels(single_beats=self.weights.reads_single_beats):
+            module.requires_grad_(False)
         self.reference = NormalReference(
             self.scoring.measured, 2 * self.network.encoder.channels, len(preprocessing.leads)
         )

@@ -4,40 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from ecgfair.signals.aligned_beats import POINTS
-from ecgfair.signals.augmentation import Augmentation
-from ecgfair.signals.beat_view import BeatView, augmented_view, beat_view
+from ecgfair.signals.aligned_beats import POINTS, aligned_beats
+from ecgfair.signals.baseline import without_baseline
+from ecgfair.signals.beat_view import MOST_BEATS, beat_view
 from ecgfair.signals.rhythm_view import CHANNELS, OF_RECORD
 from tests.signals.heart_cases import heart, peaks
-
-LEADS, BEATS = 3, 6
-OFF = {"crop_seconds": None, "scaling": 0.0, "noise": 0.0, "lead_dropout": 0.0}
-EVERYTHING = torch.ones(1, 1, 1, dtype=torch.bool)
-
-
-def augmentation(**settings):
-    return Augmentation(**(OFF | settings))
-
-
-def seeded(number=0):
-    return torch.Generator().manual_seed(number)
-
-
-def sparse_records(records=2):
-    """Beats a second apart, each of few samples unlike 0, so that the baseline is exactly 0.
-
-    Each lead has ten samples of a beat that differ from 0, around what all beats of the record share.
-    """
-    generator = np.random.default_rng(3)
-    signal = np.zeros((records, LEADS, 100 * BEATS + 20), dtype=np.float32)
-    for row in range(records):
-        for lead in range(LEADS):
-            places = generator.choice(POINTS, 10, replace=False)
-            shared = generator.standard_normal(10)
-            for beat in range(BEATS):
-                signal[row, lead, 100 * beat + 2 + places] = shared + 0.3 * generator.standard_normal(10)
-    beats = torch.arange(BEATS).mul(100).add(30).repeat(records, 1)
-    return torch.from_numpy(signal), beats
+from tests.signals.view_cases import BEATS, EVERYTHING, LEADS, sparse_records
 
 
 def middle_and_difference(values):
@@ -110,7 +82,9 @@ def test_of_a_record_without_beats_everything_is_0(columns):
     view = beat_view(signal, EVERYTHING, torch.full((2, columns), -1), 100.0)
     assert view.shape.shape == (2, 2 * LEADS, POINTS)
     assert view.rhythm.shape == (2, CHANNELS, max(columns, 1))
-    assert not any(part.any() for part in view)
+    assert view.each.shape == (2, 1, LEADS, POINTS)
+    assert view.column.tolist() == [[-1], [-1]]
+    assert not any(part.any() for part in view._replace(column=torch.zeros(0)))
 
 
 def test_one_beat_differs_from_nothing():
@@ -124,6 +98,8 @@ def test_a_record_of_which_no_lead_was_recorded_has_beats_and_no_shape():
     signal, beats = sparse_records()
     view = beat_view(signal, ~EVERYTHING, beats, 100.0)
     assert not view.shape.any()
+    assert not view.each.any()
+    assert view.column.tolist() == [list(range(BEATS))] * 2
     assert view.rhythm.isfinite().all()
     assert view.has_beat.all()
 
@@ -151,6 +127,86 @@ def test_500_samples_a_second_show_nearly_what_100_show():
     torch.testing.assert_close(fast.rhythm[inner], slow.rhythm[inner], atol=0.1, rtol=0)
 
 
+# Single beats ---------------------------------------------------------------------------------------------------------
+
+
+def irregular_records(counts):
+    """Noise of 20 seconds with so many R peaks at random, the first of them at the very beginning."""
+    generator = torch.Generator().manual_seed(4)
+    signal = torch.randn(len(counts), LEADS, 2000, generator=generator)
+    beats = torch.full((len(counts), max(counts)), -1)
+    for row, count in enumerate(counts):
+        beats[row, :count] = (torch.randperm(100, generator=generator)[:count] * 20).sort().values
+        beats[row, : min(count, 1)] = 0
+    return signal, beats
+
+
+def test_of_a_record_with_few_beats_every_one_is_shown_as_it_was_recorded():
+    signal, beats = sparse_records()
+    beats[1, 3:] = -1
+    view = beat_view(signal, EVERYTHING, beats, 100.0)
+    assert view.column.tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, -1, -1, -1]]
+    expected = torch.zeros(2, BEATS, LEADS, POINTS)
+    for row, count in enumerate((BEATS, 3)):
+        for slot, peak in enumerate(beats[row, :count].tolist()):
+            expected[row, slot] = torch.asinh(signal[row, :, peak - 28 : peak - 28 + POINTS] / 0.3)
+    assert expected.abs().max() > 1
+    torch.testing.assert_close(view.each, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("counts", [(13,), (14,), (15,), (41,), (41, 3, 0, 14, 15, 28)])
+def test_of_a_record_with_many_beats_as_many_as_can_be_are_shown_evenly_spread(counts):
+    signal, beats = irregular_records(counts)
+    view = beat_view(signal, EVERYTHING, beats, 100.0)
+    assert view.column.shape == (len(counts), min(max(counts), MOST_BEATS))
+    for row, count in enumerate(counts):
+        column = view.column[row]
+        shown = column[column >= 0]
+        assert torch.equal(column[: len(shown)], shown), "the slots left over come last"
+        assert len(shown) == min(count, MOST_BEATS)
+        # From the last one round to the first as well.
+        steps = {*shown.diff().tolist(), *([count - int(shown[-1])] if count else [])}
+        assert steps <= ({1} if count <= MOST_BEATS else {count // MOST_BEATS, -(-count // MOST_BEATS)})
+        assert shown[:1].tolist() == [0] * bool(count)
+        assert (view.rhythm[row, 0, shown] == 1).all()
+
+
+def test_each_beat_shown_is_the_aligned_one_of_its_column_and_0_outside_the_record():
+    counts = (41, 3, 0, 20)
+    signal, beats = irregular_records(counts)
+    view = beat_view(signal, EVERYTHING, beats, 100.0)
+    aligned = aligned_beats(without_baseline(signal, 100.0), beats, 100.0)
+    first = 0
+    for row, count in enumerate(counts):
+        of_record = torch.asinh(aligned.beat[first : first + count] / 0.3)
+        first += count
+        for each, column in zip(view.each[row], view.column[row].tolist(), strict=True):
+            torch.testing.assert_close(each, of_record[column].nan_to_num() if column >= 0 else torch.zeros_like(each))
+    assert aligned.beat.isnan().any(), "some reach beyond the record"
+
+
+def test_a_column_counts_the_padding_before_it_as_the_rhythm_does():
+    signal, beats = sparse_records(1)
+    padded = torch.tensor([[-1, -1, *beats[0, :3].tolist(), -1, beats[0, 4]]])
+    view = beat_view(signal, EVERYTHING, padded, 100.0)
+    assert view.column.tolist() == [[2, 3, 4, 6]]
+    assert view.rhythm[0, 0].tolist() == [0, 0, 1, 1, 1, 0, 1]
+    torch.testing.assert_close(view.each[0], beat_view(signal, EVERYTHING, beats, 100.0).each[0, [0, 1, 2, 4]])
+
+
+def test_what_was_not_recorded_of_a_single_beat_is_0_and_changes_no_other():
+    signal, beats = sparse_records(1)
+    plain = beat_view(signal, EVERYTHING, beats, 100.0).each
+    recorded = torch.ones(signal.shape, dtype=torch.bool)
+    recorded[0, 2, 225:265] = False  # of the third beat, which begins at 202
+    each = beat_view(signal, recorded, beats, 100.0).each
+    assert plain[0, 2, 2, 23:63].any()
+    assert not each[0, 2, 2, 23:63].any()
+    expected = plain.clone()
+    expected[0, 2, 2, 23:63] = 0
+    torch.testing.assert_close(each, expected, atol=1e-5, rtol=0)
+
+
 # A record by itself ---------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +221,9 @@ def test_a_record_is_shown_alike_whoever_stands_beside_it_and_however_long_the_p
         torch.testing.assert_close(together.shape[row], alone.shape[0])
         torch.testing.assert_close(together.rhythm[row, :, :count], alone.rhythm[0])
         assert not together.rhythm[row, :, count:].any()
+        torch.testing.assert_close(together.each[row, :count], alone.each[0])
+        assert torch.equal(together.column[row, :count], alone.column[0])
+        assert (together.column[row] >= 0).sum() == (count if row != 1 else 0)
         assert together.has_beat[row] == alone.has_beat[0] == (row != 1)
 
 
@@ -172,7 +231,8 @@ def test_a_view_is_of_32_bits_the_same_each_time_and_asks_for_no_gradient():
     signal, beats = sparse_records()
     before = signal.clone()
     one, other = (beat_view(signal, EVERYTHING, beats, 100.0) for _ in range(2))
-    assert (one.shape.dtype, one.rhythm.dtype, one.has_beat.dtype) == (torch.float32, torch.float32, torch.bool)
+    assert {one.shape.dtype, one.rhythm.dtype, one.each.dtype} == {torch.float32}
+    assert (one.column.dtype, one.has_beat.dtype) == (torch.int64, torch.bool)
     assert not any(part.requires_grad for part in one)
     assert all(torch.equal(first, second) for first, second in zip(one, other, strict=True))
     assert torch.equal(signal, before)
@@ -185,96 +245,3 @@ def test_repeated_views_of_a_record_stand_in_a_row():
     repeated = view.repeated(3)
     for part, whole in zip(repeated, view, strict=True):
         assert torch.equal(part, whole[[0, 0, 0, 1, 1, 1]])
-
-
-# In training ----------------------------------------------------------------------------------------------------------
-
-
-def some_views(records=64):
-    """Views of records; the second has no beat, the third lacks a lead, the fourth has one beat alone."""
-    signal, beats = sparse_records(4)
-    beats = torch.cat([beats, torch.full((4, 2), -1)], dim=1)
-    beats[1] = -1
-    beats[3, 1:] = -1
-    recorded = torch.ones(signal.shape, dtype=torch.bool)
-    recorded[2, 0] = False
-    view = beat_view(signal, recorded, beats, 100.0)
-    return BeatView(*(part.repeat(records // 4, *[1] * (part.ndim - 1)) for part in view))
-
-
-@pytest.mark.parametrize("others", [{}, {"baseline_wander": 0.3, "powerline": 0.1, "time_warp": 0.1}])
-def test_without_scaling_noise_and_lead_dropout_the_very_view_is_returned(others):
-    view = some_views()
-    assert augmented_view(view, augmentation(**others)) is view
-
-
-def test_r_peaks_are_found_up_to_20_ms_beside_where_they_are():
-    view = some_views(512)
-    changed = augmented_view(view, augmentation(lead_dropout=1e-9), seeded())
-    row = torch.arange(0, 512, 4)
-    met = set()
-    for shape, plain in zip(changed.shape[row], view.shape[row], strict=True):
-        (shift,) = [
-            by
-            for by in range(-10, 11)
-            if torch.equal(shape, plain[:, (torch.arange(POINTS) + by).clamp(0, POINTS - 1)])
-        ]
-        met.add(shift)
-    assert met == {-2, -1, 0, 1, 2}
-    assert changed.rhythm is view.rhythm
-
-
-def test_scaling_takes_one_factor_a_record():
-    ramp = torch.ones(2000, 2 * LEADS, POINTS)  # a shift changes nothing here
-    view = BeatView(ramp, torch.zeros(2000, CHANNELS, 1), torch.ones(2000, dtype=torch.bool))
-    shape = augmented_view(view, augmentation(scaling=0.1), seeded()).shape
-    assert torch.equal(shape, shape[:, :1, :1].expand(shape.shape))
-    assert float(shape[:, 0, 0].mean()) == pytest.approx(1, abs=0.01)
-    assert float(shape[:, 0, 0].std()) == pytest.approx(0.1, rel=0.1)
-
-
-def test_noise_is_that_of_a_median_of_ten_beats_and_the_numbers_of_beats_get_some_too():
-    flat = torch.ones(200, 2 * LEADS, POINTS)
-    rhythm = torch.ones(200, CHANNELS, 10)
-    view = BeatView(flat, rhythm, torch.ones(200, dtype=torch.bool))
-    changed = augmented_view(view, augmentation(noise=0.03), seeded())
-    assert float((changed.shape - 1).std()) == pytest.approx(0.03 / 0.3 / math.sqrt(10), rel=0.03)
-    assert float((changed.rhythm[:, 1:] - 1).std()) == pytest.approx(0.03, rel=0.03)
-
-
-def test_a_dropped_lead_is_silent_in_both_halves_and_never_the_last_one_left():
-    view = some_views(512)
-    for row, lead_count in ((0, LEADS), (2, LEADS - 1)):
-        shape = augmented_view(view, augmentation(lead_dropout=0.6, noise=0.05), seeded()).shape[row::4]
-        heard = shape.abs().amax(dim=-1) > 0
-        assert torch.equal(heard[:, :LEADS], heard[:, LEADS:])
-        assert heard[:, :LEADS].sum(dim=1).unique().tolist() == list(range(1, lead_count + 1))
-    most = augmented_view(view, augmentation(lead_dropout=0.6), seeded()).shape[0::4, :LEADS].abs().amax(dim=-1) > 0
-    # Of three leads, one of which always stays, 0.4 of the other two is kept.
-    assert float(most.float().mean()) == pytest.approx((3 * 0.4 + 0.6**3) / 3, abs=0.08)
-
-
-def test_nothing_is_added_where_there_is_nothing():
-    view = some_views(64)
-    changed = augmented_view(view, augmentation(scaling=0.2, noise=0.1, lead_dropout=0.2), seeded())
-    assert not changed.shape[1::4].any(), "no beat"
-    assert not changed.rhythm[1::4].any(), "no beat"
-    assert not changed.shape[2::4, [0, LEADS]].any(), "a missing lead"
-    assert not changed.shape[3::4, LEADS:].any(), "one beat does not differ from itself"
-    assert torch.equal(changed.rhythm[:, 0], view.rhythm[:, 0])
-    assert torch.equal(changed.has_beat, view.has_beat)
-    no_beat = (view.rhythm[:, :1] == 0).expand(view.rhythm.shape)
-    assert not changed.rhythm[no_beat].any()
-    assert (changed.rhythm[:, 1:] != view.rhythm[:, 1:])[~no_beat[:, 1:]].all()
-
-
-def test_a_generator_draws_the_same_again_and_the_view_given_stays_as_it_was():
-    view = some_views()
-    before = [part.clone() for part in view]
-    strong = augmentation(scaling=0.2, noise=0.1, lead_dropout=0.3)
-    one, again, other = (augmented_view(view, strong, seeded(number)) for number in (5, 5, 6))
-    assert all(torch.equal(first, second) for first, second in zip(one, again, strict=True))
-    assert not torch.equal(one.shape, other.shape)
-    assert not torch.equal(one.rhythm, other.rhythm)
-    assert all(torch.equal(first, second) for first, second in zip(view, before, strict=True))
-    assert one.shape.dtype == one.rhythm.dtype == torch.float32
