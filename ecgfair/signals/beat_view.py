@@ -116,9 +116,10 @@ def augmented_view(view: BeatView, augmentation: Augmentation, generator: torch.
         """Change beats (B, n * leads, points)."""
         beats = factor * beats.gather(-1, place.expand(beats.shape))
         noise = torch.randn(beats.shape, device=device, generator=generator)
-        # Where there is nothing, nothing is added: a missing lead, an empty slot, the difference of a beat from itself.
-        there = kept.repeat(1, beats.shape[1] // leads) & (beats.abs().amax(dim=-1) > 0)
-        return (beats + noise * (augmentation.noise / LINEAR_TO / USUAL_BEATS**0.5)) * there[..., None]
+        # Where there is nothing, nothing is added: a missing lead, what lies before the record, an empty slot, the
+        # difference of a beat from itself.
+        noise = noise * (beats != 0) * (augmentation.noise / LINEAR_TO / USUAL_BEATS**0.5)
+        return (beats + noise) * kept.repeat(1, beats.shape[1] // leads)[..., None]
 
     shape, each = changed(view.shape), changed(each.flatten(1, 2)).view(each.shape)
     is_beat = view.rhythm[:, :1]
