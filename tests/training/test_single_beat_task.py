@@ -9,20 +9,12 @@ from ecgfair.signals.aligned_beats import POINTS
 from ecgfair.training import PretrainModule
 from ecgfair.training.pretrain_settings import PretrainWeights
 from ecgfair.training.single_beat_task import hidden_places, single_beat_losses
+from tests.training.finetune_cases import NARROW
 from tests.training.tiny import PREPROCESSING, beating_batch, tiny_module
 
-TWO_SCALES = EncoderSpec(
-    "TwoScaleEncoder",
-    {
-        "widths": [8, 12],
-        "trend_widths": [4, 6],
-        "shape_widths": [8, 8],
-        "rhythm_width": 4,
-        "beat_widths": [8, 8],
-        "beat_embedding": 16,
-        "dropout": 0.0,
-    },
-)
+WIDER = {"shape_widths": [8, 8], "beat_widths": [8, 8], "beat_embedding": 16}
+"""So that single beats can be learned."""
+TWO_SCALES = EncoderSpec("TwoScaleEncoder", NARROW | WIDER)
 WEIGHTS = PretrainWeights(single_beat=1.0, single_beat_attributes=1.0)
 
 
