@@ -39,8 +39,8 @@ class FinetuneModule(EcgModule):
         encoder: Folder of the encoder checkpoint to start from, or the specification of a fresh encoder.
         random_weights: Build the encoder of the checkpoint but do not load its weights: the control experiment that
             tells what pretraining brings.
-        freeze_encoder: Train the heads alone; with the linear heads of ``hidden`` 0 that is a linear probe. Branches that
-            no task of stage 1 reaches (``Encoder.taught_by_labels``) then stay as they were drawn.
+        freeze_encoder: Train the heads alone; with the linear heads of ``hidden`` 0 that is a linear probe. Branches
+            that no task of stage 1 reaches (``Encoder.taught_by_labels``) then stay as they were drawn.
         loss: Loss of the labels.
         attribute_weight: Factor of the auxiliary losses; 0 trains without them.
         dropout: Probability before the heads.
