@@ -9,7 +9,7 @@
 
 What is finished is not run again, and what was stopped (Ctrl-C, a crash) goes on from its last epoch. Rows that a
 chosen one starts from are run first. Fold 9 chooses, and fold 10 is read once a run, by ``test``. Tables hold all rows,
-chosen or not; one that was not run is named with the reason.
+chosen or not; one that was not run is named behind them.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def lines_of(
 def _line(row: ResultRow, runs: Sequence[Run], measured: Mapping[str, Measured], refused: Mapping[str, str]) -> Line:
     """Put together what is known of a row."""
     done, open_runs = [run for run in runs if run.finished], [run for run in runs if not run.finished]
-    missing = f"{', '.join(run.part for run in open_runs)} missing" if open_runs else ""
+    missing = f"without {', '.join(run.part for run in open_runs)}" if open_runs else ""
     if open_runs and row.lacking:
         missing = f"{', '.join(row.lacking)} is not there"
     own = measured.get(row.name)

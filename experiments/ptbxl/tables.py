@@ -51,8 +51,6 @@ class Line:
     def told(self) -> str:
         """Seeds that are there, and what is not."""
         there = ", ".join(self.parts)
-        if not there:
-            return f"not run: {self.lacking}" if self.lacking else "not run"
         return f"{there} ({self.lacking})" if self.lacking else there
 
 
@@ -60,23 +58,31 @@ def whole(lines: Sequence[Line], rotation: Sequence[Line], about: Sequence[str])
     """Return all tables, with what has to be known of them before.
 
     Args:
-        lines: Rows on folds 1-8, 9 and 10.
+        lines: Rows on folds 1-8, 9 and 10. One of which nothing was run stands in no table; it is named behind them.
         rotation: Rows on all folds in turn; empty if none was asked for.
         about: Paragraphs: commands, store, records.
     """
-    measured = [line for line in lines if line.row.kind != "pretrain"]
+    done = [line for line in lines if line.parts]
+    measured = [line for line in done if line.row.kind != "pretrain"]
     parts = [
         "\n\n".join(about),
         "### Common and rare statements\n\n" + headline([line for line in measured if line.row.section == "headline"]),
         "### Every row\n\n" + overall(measured),
         "### By sex and age band\n\n" + groups(measured),
-        "### What a row costs\n\n" + costs(lines),
+        "### What a row costs\n\n" + costs(done),
     ]
+    if waiting := [_waiting(line.row) for line in lines if not line.parts]:
+        parts.append("\n".join(["### Rows that were not run", "", *waiting]))
     if rotation:
         parts.append("### Every fold tested once\n\n" + ROTATED + "\n\n" + overall(rotation))
     if notes := [f"- {line.row.title}: {line.note}" for line in lines if line.note]:
         parts.append("\n".join(["### Notes on rows", "", *notes]))
     return "\n\n".join(parts)
+
+
+def _waiting(row: ResultRow) -> str:
+    why = f": {', '.join(row.lacking)} is not there" if row.lacking else ""
+    return f"- `{row.name}`, {row.title}{why}"
 
 
 ROTATED: Final = (
