@@ -123,9 +123,9 @@ def headline(lines: Sequence[Line]) -> str:
 def overall(lines: Sequence[Line]) -> str:
     """Means over labels, and paired differences to the reference row."""
     names = (MACRO, SUPPORTED, *BANDS)
-    compared = (MACRO, TAIL, COMMON_RARE_GAP)
+    compared = (MACRO, SUPPORTED, TAIL, COMMON_RARE_GAP)
     heads = ["row", "seeds", "macro, all defined", f"macro, {SUPPORT} of each or more", *BANDS, "common-rare gap"]
-    heads += [f"{name} - {REFERENCE}" for name in ("macro", "tail", "gap")]
+    heads += [f"{name} - {REFERENCE}" for name in ("macro", f"macro, {SUPPORT} or more", "tail", "gap")]
     return _table(
         heads,
         (

@@ -175,7 +175,8 @@ def test_pretraining_comes_first_finished_runs_are_skipped_and_missing_rows_are_
     assert ("cost", "pretrained-0") in fake.ran
     text = (tmp_path / "R.md").read_text()
     assert "| from scratch | 0 (without 1) |" in text
-    assert "a row without its file: experiments/ptbxl/rows/no_such_file.yaml is not there" in text
+    assert ", a row without its file: experiments/ptbxl/rows/no_such_file.yaml is not there" in text
+    assert "| a row without its file" not in text, "what was not run stands in no table"
     again = Fake()
     run_all(tmp_path, again)
     assert [one for one in again.ran if one[0] != "cost"] == [("fit", "scratch-bce-1"), ("test", "scratch-bce-1")]
