@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from ecgfair.cli import ExperimentCLI
+from ecgfair.cli.experiment import ExperimentCLI
 from ecgfair.training import EcgModule
 from experiments.ptbxl.running import machine
 
