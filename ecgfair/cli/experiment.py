@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonargparse
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -29,6 +29,24 @@ from ecgfair.cli.run_state import RUN, State, command_line, write_end, write_sta
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError
 from ecgfair.training import EcgModule
+
+
+def _known(base: type) -> Callable[[], list[str]]:
+    """Return a function that lists the short names of a class's subclasses which were imported."""
+
+    def names(of: type = base) -> list[str]:
+        return [name for sub in of.__subclasses__() for name in (sub.__name__, *names(sub)) if not name.startswith("_")]
+
+    return names
+
+
+CLASSES: Final = {
+    "model": _known(EcgModule),
+    "data": _known(StoresDataModule),
+    "trainer.callbacks": _known(Callback),
+    "trainer.logger": _known(Logger),
+}
+"""What a class can be named for, and its short names."""
 
 
 class ExperimentCLI(LightningCLI):
@@ -75,7 +93,7 @@ class ExperimentCLI(LightningCLI):
             args=args,
             # What is wrong is raised and told in a few lines; jsonargparse alone would print pages of usage before it.
             parser_kwargs={"prog": "python -m ecgfair", "exit_on_error": False}
-            | {verb: {"exit_on_error": False} for verb in self.subcommands()},
+            | {verb: {"exit_on_error": False, "allow_abbrev": False} for verb in self.subcommands()},
         )
 
     @override
@@ -83,7 +101,12 @@ class ExperimentCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
-            raise ConfigurationError(in_one_line(str(error))) from error
+            raise ConfigurationError(in_one_line(str(error), self._flags, CLASSES)) from error
+
+    def _flags(self) -> list[str]:
+        """Return the flags of all verbs, but for arguments of classes, which depend on the class."""
+        parsers = self._subcommand_parsers.values()
+        return [flag for parser in parsers for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  # argparse has no other list
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
