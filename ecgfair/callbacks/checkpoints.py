@@ -8,16 +8,27 @@ from typing import Any, Final, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.training import PretrainModule
+from ecgfair.training.checkpoint_io import remove_drafts
 
 BEST: Final = "checkpoints/best.ckpt"
 """Where in the run folder the checkpoint lies that the validation folds chose."""
 
+LAST: Final = "checkpoints/last.ckpt"
+"""Where in the run folder the checkpoint lies that a run goes on from."""
+
 ENCODER: Final = "encoder"
 """Where in the run folder the encoder checkpoint of the best epoch lies."""
+
+
+def last_checkpoint(trainer: Trainer) -> Path | None:
+    """Return the checkpoint that the run would go on from, None if it has none yet."""
+    path = Path(trainer.default_root_dir) / LAST
+    return path if path.is_file() else None
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -42,7 +53,10 @@ class BestCheckpoint(ModelCheckpoint):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # Of the run, not of the verb: `test` logs into a folder of its own, and its checkpoints are those of `fit`.
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        folder = Path(trainer.default_root_dir) / "checkpoints"
+        self.dirpath = str(folder)
+        if stage == TrainerFn.FITTING and trainer.is_global_zero:
+            remove_drafts(folder)
         super().setup(trainer, pl_module, stage)
 
     @override
