@@ -71,6 +71,14 @@ class BestCheckpoint(ModelCheckpoint):
         if not self._should_save_on_train_epoch_end(trainer):
             self._keep_last(trainer)
 
+    def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
+        """Save behind each validation, and at the end of epochs where there is none.
+
+        The last of an epoch is saved before its training metrics are logged: who goes on from it finishes the epoch,
+        and logs them. Saved after that, they would be lost to a process that dies in between.
+        """
+        return sum(trainer.num_val_batches) == 0
+
     def _keep_last(self, trainer: Trainer) -> None:
         """Write the last checkpoint where Lightning did not: it does beside a new best one only.
 

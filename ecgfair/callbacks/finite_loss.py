@@ -61,9 +61,14 @@ class FiniteLoss(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn of a validation loss that is not finite."""
+        """Warn of a validation loss that is not finite, unless that is the weights' fault.
+
+        Raises:
+            DivergedError: A weight is not finite.
+        """
         value = trainer.callback_metrics.get(VALIDATION_LOSS)
         if value is not None and not trainer.sanity_checking and not bool(torch.isfinite(value)):
+            _check_weights(trainer, pl_module)
             rank_zero_warn(
                 f"{VALIDATION_LOSS} is {float(value)} at epoch {trainer.current_epoch}, step {trainer.global_step}: "
                 "training goes on, but this epoch can't be the best by it."
@@ -76,13 +81,7 @@ class FiniteLoss(Callback):
         Raises:
             DivergedError: One is not finite.
         """
-        for name, value in pl_module.named_parameters():
-            if not bool(torch.isfinite(value).all()):
-                raise DivergedError(
-                    f"The weight {name} is not finite at epoch {trainer.current_epoch}, step {trainer.global_step}, "
-                    f"after a gradient that was not. {_kept(trainer)} Clip gradients (--trainer.gradient_clip_val) or "
-                    "lower the learning rate: the same settings would come to the same weights."
-                )
+        _check_weights(trainer, pl_module)
 
     def _record_names(self, trainer: Trainer, is_ours: bool) -> list[str]:
         """Return the ids of the records of all processes whose loss it was; every process is asked."""
@@ -92,6 +91,16 @@ class FiniteLoss(Callback):
         if table is None:
             return [f"at position {position}" for position in index.tolist()]
         return [str(name) for name in table["record_id"]]
+
+
+def _check_weights(trainer: Trainer, pl_module: LightningModule) -> None:
+    for name, value in pl_module.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise DivergedError(
+                f"The weight {name} is not finite at epoch {trainer.current_epoch}, step {trainer.global_step}, "
+                f"after a gradient that was not. {_kept(trainer)} Clip gradients (--trainer.gradient_clip_val) or "
+                "lower the learning rate: the same settings would come to the same weights."
+            )
 
 
 def _kept(trainer: Trainer) -> str:

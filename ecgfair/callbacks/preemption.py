@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, Final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ecgfair.callbacks.checkpoints import LAST
@@ -23,9 +24,8 @@ class Preemption(Callback):
     """Writes ``checkpoints/last.ckpt`` at the end of the running batch and stops, when a signal asks for it.
 
     A signal alone never interrupts anything: it is noted, and looked at where a checkpoint is exact. That is the end of
-    a batch after which the optimiser has stepped; where a validation follows, the end of that; at the end of an epoch,
-    once its metrics are logged. So a signal has to come as early as a batch and a validation take (``--signal`` of
-    sbatch). Further signals change nothing. A training that is in its last epoch by then ends as usual.
+    a batch after which the optimiser has stepped; where a validation follows, the end of that. So a signal has to come
+    as early as a batch and a validation take (``--signal`` of sbatch). Further signals change nothing.
 
     Of several processes it is enough that one gets the signal: that costs one reduction of one number a batch. All
     write the checkpoint together and stop. ``PreemptedError`` has the exit status 75, on which a batch script requeues
@@ -66,22 +66,20 @@ class Preemption(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop after a validation within an epoch."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        if self._is_asked(trainer) and not trainer.is_last_batch:
+        """Stop after a validation; the last one of an epoch is followed by the end of it once training goes on."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and self._is_asked(trainer):
             self._save(trainer)
             self._stop(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the end of the epoch, whose metrics are logged only after this."""
+        """Keep the end of an epoch without a validation, whose metrics are logged only after this."""
         if self._is_asked(trainer):
             self._save(trainer)
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop after an epoch."""
+        """Stop after such an epoch."""
         if self._is_saved:
             self._stop(trainer)
 
