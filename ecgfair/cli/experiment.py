@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import torch
-import yaml
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 from data_modules.streaming import datamodules, mixture  # noqa: F401  # so that their classes have short names
 from data_modules.streaming.base import StoresDataModule
 from ecgfair.callbacks import BEST, EpochLine
+from ecgfair.callbacks.run_folder import leaves_files
+from ecgfair.cli.differences import differences, read_config
+from ecgfair.cli.environment import environment, versions_changed
+from ecgfair.cli.metrics_file import MetricsFile
 from ecgfair.cli.parse_errors import in_one_line
-from ecgfair.cli.run_folder import check_run_folder, is_other_process, set_aside
+from ecgfair.cli.run_config import RunConfig, as_settings
+from ecgfair.cli.run_folder import CONFIG, LAST, Occupied, Start, clear, is_other_process, plan_start
+from ecgfair.cli.run_state import RUN, State, command_line, write_end, write_start
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError
 from ecgfair.training import EcgModule
-
-
-class RunConfig(SaveConfigCallback):
-    """Writes the configuration as it was run into the run folder, and hands it to the other loggers as well."""
-
-    @override
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for logger in trainer.loggers:
-            # The CSV log lies beside the file.
-            if not isinstance(logger, CSVLogger):
-                logger.log_hyperparams(settings)
 
 
 class ExperimentCLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict``: one YAML and flags to one run folder.
 
     The configuration and the flags alone decide what is built: nothing in a checkpoint overrides them.
+
+    Args:
+        args: The verb and what follows it.
+        trusting: Words of the command line that said whose code a configuration may name, see ``cli.trust``.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], trusting: Sequence[str] = ()) -> None:
+        self._words = [args[0], *trusting, *args[1:]]
+        self._trusting = trusting
+        self._start = Start()
+        self._step = 0
+        self._occupied = Occupied()
+        try:
+            self._run(args)
+        finally:
+            self._occupied.leave()
+
+    def _run(self, args: list[str]) -> None:
         super().__init__(
             EcgModule,
             StoresDataModule,
@@ -52,8 +61,6 @@ class ExperimentCLI(LightningCLI):
             # The stages build their own, see `training.base.Optimisation`.
             auto_configure_optimizers=False,
             save_config_callback=RunConfig,
-            # Its own folder rules are in `check_run_folder`.
-            save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             trainer_defaults={
                 # The data module's samplers share the records among processes: none is evaluated twice.
@@ -114,11 +121,14 @@ class ExperimentCLI(LightningCLI):
         config = self.config[verb]
         folder = Path(config["run"])
         if verb == "fit":
-            check_run_folder(folder, overwrite=config["overwrite"], resumes=config["ckpt_path"] is not None)
+            self._start = plan_start(folder, overwrite=config["overwrite"], checkpoint=config["ckpt_path"])
+            if folder.exists():
+                self._occupied.enter(folder)
+            config["ckpt_path"] = self._start.checkpoint
         elif config["ckpt_path"] is None:
             # Without it Lightning would measure random weights without a word.
             config["ckpt_path"] = str(folder / BEST)
-        _check_checkpoint(config["ckpt_path"])
+        self._step = _check_checkpoint(config["ckpt_path"])
 
     @override
     def instantiate_classes(self) -> None:
@@ -135,26 +145,70 @@ class ExperimentCLI(LightningCLI):
         """Make room in the run folder; only now, when nothing in the configuration can fail any more."""
         config = self.config["fit"]
         folder = Path(config["run"])
-        if is_other_process():
+        if is_other_process() or not leaves_files(self.trainer):
             return
-        metrics = folder / "metrics.csv"
-        if config["ckpt_path"] is None and config["overwrite"] and folder.exists():
-            shutil.rmtree(folder)
-        elif metrics.exists():
-            # Lightning's CSV log deletes the one that is there, of a run that goes on too.
-            set_aside(metrics)
+        now = environment()
+        self._tell_what_it_goes_on_with(folder, now)
+        self._occupied.enter(folder)
+        if config["overwrite"] and self._start == Start():
+            clear(folder)
+        begin = {"command": command_line(self._words), "step": self._step, "checkpoint": self._start.checkpoint}
+        again = ["fit", *self._trusting, "--config", str(folder / CONFIG), "--run", f"{folder}-again"]
+        write_start(folder, self._start.earlier, begin | {"environment": now}, command_line(again))
+
+    def _tell_what_it_goes_on_with(self, folder: Path, now: dict[str, Any]) -> None:
+        start = self._start
+        if start.chosen:
+            was = "was killed" if start.earlier and start.earlier["state"] == "running" else "was not finished"
+            if start.checkpoint is None:
+                _tell(f"the run in {folder} {was} and has no checkpoint yet: it starts anew.")
+                return
+            _tell(f"the run in {folder} {was}: it goes on from {start.checkpoint}, step {self._step}.")
+        if start.checkpoint is None:
+            return
+        if start.earlier and start.earlier.get("starts"):
+            for line in versions_changed(start.earlier["starts"][-1]["environment"], now):
+                _tell(f"goes on with another version of {line}")
+        checkpoint = Path(start.checkpoint)
+        beside = [path for parent in list(checkpoint.parents)[:2] if (path := parent / CONFIG).is_file()]
+        if beside:
+            current = as_settings(self._parser("fit"), self.config["fit"])
+            for line in differences(read_config(beside[0]), current):
+                _tell(f"goes on with another setting of {line}")
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand != "fit":
+            super()._run_subcommand(subcommand)
+            return
         try:
             super()._run_subcommand(subcommand)
         except SystemExit:
             # How Lightning ends on Ctrl-C, without a word.
             if self.trainer.state.status != TrainerStatus.INTERRUPTED:
+                self._note_end("failed", "the process was asked to exit")
                 raise
-            last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-            told = f"`--ckpt_path {last}` goes on from the last epoch" if last.exists() else "no epoch was finished"
-            raise KeyboardInterrupt(told) from None
+            self._note_end("interrupted")
+            raise KeyboardInterrupt(self._how_to_go_on()) from None
+        except KeyboardInterrupt:
+            self._note_end("interrupted")
+            raise
+        except BaseException as error:
+            said = str(error).strip().splitlines()
+            self._note_end("failed", f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
+            raise
+        self._note_end("finished")
+
+    def _how_to_go_on(self) -> str:
+        if (Path(self.trainer.default_root_dir) / LAST).exists():
+            return "the same command goes on from the last checkpoint"
+        return "no epoch was finished; the same command starts anew"
+
+    def _note_end(self, state: State, error: str | None = None) -> None:
+        folder = Path(self.config["fit"]["run"])
+        # Where the start could not be noted, the end is of no run.
+        if not is_other_process() and leaves_files(self.trainer) and (folder / RUN).exists():
+            write_end(folder, state, error)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -163,8 +217,8 @@ class ExperimentCLI(LightningCLI):
         log_folder = folder if verb == "fit" else folder / verb
         asked = self._get(self.config_init, "trainer")["logger"]
         others: list[Logger] = [asked] if isinstance(asked, Logger) else asked if isinstance(asked, list) else []
-        # The CSV log comes first, and is there with and without others: the run folder is complete by itself.
-        kwargs["logger"] = [CSVLogger(log_folder, name="", version=""), *others]
+        # The table comes first, and is there with and without others: the run folder is complete by itself.
+        kwargs["logger"] = [MetricsFile(log_folder), *others]
         return super().instantiate_trainer(**kwargs)
 
 
@@ -172,16 +226,22 @@ def _statistics_to_dict(statistics: AttributeStatistics) -> dict[str, list[float
     return {"mean": list(statistics.mean), "std": list(statistics.std)}
 
 
-def _check_checkpoint(path: str | None) -> None:
+def _tell(line: str) -> None:
+    print(f"ecgfair: {line}", file=sys.stderr)  # noqa: T201  # what a user has to know of a run that goes on
+
+
+def _check_checkpoint(path: str | None) -> int:
+    """Refuse what is no checkpoint, before anything is built, and return the steps that were made before it."""
     if path is None or path in {"last", "best", "hpc", "registry"}:
-        return
+        return 0
     if not Path(path).is_file():
         raise CheckpointError(
             f"There is no checkpoint at {path}: expected one that `fit` wrote, such as RUN/{BEST}. Train first, or "
             "name it with --ckpt_path."
         )
     try:
-        torch.load(path, map_location="meta", weights_only=True)
+        checkpoint = torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:  # what a damaged or foreign file raises has no common class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path} can't be read as a checkpoint: {reason}") from error
+    return int(checkpoint.get("global_step", 0))
