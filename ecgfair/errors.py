@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class EcgFairError(Exception):
-    """Base of every error a user can cause and mend."""
+    """Base of every error a user can cause and mend.
+
+    Attributes:
+        exit_status: What the command line ends with.
+    """
+
+    exit_status: ClassVar[int] = 2
 
 
 class SourceError(EcgFairError):
@@ -32,6 +39,21 @@ class SplitError(EcgFairError):
 
 class CheckpointError(EcgFairError):
     """A checkpoint is missing, damaged, or not one of this project's."""
+
+
+class WriteError(EcgFairError):
+    """A file could not be written, because the disk is full, say; the one that was there is kept."""
+
+
+class DivergedError(EcgFairError):
+    """Training can't go on: a loss or a weight is no finite number any more."""
+
+
+class PreemptedError(EcgFairError):
+    """Training was asked to stop, has kept where it stands, and goes on by the same command."""
+
+    exit_status: ClassVar[int] = 75
+    """``EX_TEMPFAIL`` of sysexits.h: try again. A batch script requeues its job on it."""
 
 
 class PreprocessingMismatchError(CheckpointError):

@@ -8,16 +8,27 @@ from typing import Any, Final, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.training import PretrainModule
+from ecgfair.training.checkpoint_io import remove_drafts
 
 BEST: Final = "checkpoints/best.ckpt"
 """Where in the run folder the checkpoint lies that the validation folds chose."""
 
+LAST: Final = "checkpoints/last.ckpt"
+"""Where in the run folder the checkpoint lies that a run goes on from."""
+
 ENCODER: Final = "encoder"
 """Where in the run folder the encoder checkpoint of the best epoch lies."""
+
+
+def last_checkpoint(trainer: Trainer) -> Path | None:
+    """Return the checkpoint that the run would go on from, None if it has none yet."""
+    path = Path(trainer.default_root_dir) / LAST
+    return path if path.is_file() else None
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -42,7 +53,10 @@ class BestCheckpoint(ModelCheckpoint):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # Of the run, not of the verb: `test` logs into a folder of its own, and its checkpoints are those of `fit`.
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        folder = Path(trainer.default_root_dir) / "checkpoints"
+        self.dirpath = str(folder)
+        if stage == TrainerFn.FITTING and trainer.is_global_zero:
+            remove_drafts(folder)
         super().setup(trainer, pl_module, stage)
 
     @override
@@ -56,6 +70,14 @@ class BestCheckpoint(ModelCheckpoint):
         super().on_validation_end(trainer, pl_module)
         if not self._should_save_on_train_epoch_end(trainer):
             self._keep_last(trainer)
+
+    def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
+        """Save behind each validation, and at the end of epochs where there is none.
+
+        The last of an epoch is saved before its training metrics are logged: who goes on from it finishes the epoch,
+        and logs them. Saved after that, they would be lost to a process that dies in between.
+        """
+        return sum(trainer.num_val_batches) == 0
 
     def _keep_last(self, trainer: Trainer) -> None:
         """Write the last checkpoint where Lightning did not: it does beside a new best one only.
