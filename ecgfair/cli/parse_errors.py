@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Final
@@ -62,10 +63,11 @@ def _without_noise(parse_error: str) -> str:
 
 def _denied(match: re.Match[str]) -> str:
     path = match["path"]
+    root = path.partition(".")[0]
+    hint = "" if root in sys.stdlib_module_names else f" If you trust it, add `--trust {root}` to the command."
     return (
         f"The configuration names {path}, which is neither of ecgfair nor one of Lightning's parts of a trainer, so it "
-        f"was not imported: that would run its code. If you trust it, add `--trust {path.partition('.')[0]}` to the "
-        "command."
+        f"was not imported: that would run its code.{hint}"
     )
 
 
@@ -85,7 +87,7 @@ def _arguments(class_path: str) -> list[str]:
     names: dict[str, None] = {}
     for base in inspect.getmro(found):
         if "__init__" in vars(base) and base is not object:
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
             names |= dict.fromkeys(each.name for each in parameters if each.kind not in kinds)
             if not any(each.kind in kinds for each in parameters):
                 break

@@ -1,4 +1,4 @@
-"""Whose code a configuration may name: this project's and Lightning's parts of a trainer, unless the command line says more.
+"""Whose code a configuration may name: this project's and Lightning's, unless the command line says more.
 
 A YAML is text that people send each other. Naming a class there imports its module and calls it, which is running code;
 so what may be named is a list, and ``--trust`` adds to it. Only the command line can say it, never a configuration.
@@ -76,7 +76,7 @@ def limit_imports(trusted: Sequence[str]) -> None:
 
 
 def _installed() -> list[str]:
-    """Return every package that is there, but for Python's own, which no configuration needs and which can do anything."""
+    """Return every package that is there but Python's own, which no configuration needs and which can do anything."""
     names = {module.name for module in pkgutil.iter_modules()} - {"jsonargparse"} - set(sys.stdlib_module_names)
     return sorted(name for name in names if name.isidentifier())
 
