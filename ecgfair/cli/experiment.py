@@ -102,7 +102,8 @@ class ExperimentCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             super().parse_arguments(parser, args)
-        except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
+        # The last two are what jsonargparse raises of lists, and of values that it can't print.
+        except (jsonargparse.ArgumentError, UnicodeDecodeError, TypeError, ValueError) as error:
             raise ConfigurationError(in_one_line(str(error), self._flags, CLASSES)) from error
 
     def _flags(self) -> list[str]:

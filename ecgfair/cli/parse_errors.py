@@ -39,6 +39,11 @@ def in_one_line(parse_error: str, flags: Names = tuple, classes: Mapping[str, Na
     """
     if "codec can't decode" in parse_error:
         return f"The file named by --config is no text ({parse_error}): expected YAML."
+    if "Key must be a string, got: 0" in parse_error:
+        return (
+            "A flag gives one class where a configuration gives a list, such as trainer.callbacks: add to it "
+            f"(--trainer.callbacks+=NAME) or replace it by a list (--trainer.callbacks='[NAME]'). {HELP}"
+        )
     keys = [match["key"] for match in _PARSER_KEY.finditer(parse_error)]
     for pattern, explain in (
         (_DENIED, _denied),
