@@ -118,8 +118,8 @@ def test_what_a_yaml_can_get_wrong_is_answered_with_the_nearest_valid_name(setti
         (["--trainer.max_epoch=3"], "Did you mean '--trainer.max_epochs'?"),
         (["--overwirte", "true"], "Did you mean '--overwrite'?"),
         (["--model", "FinetuneModul"], "Did you mean 'FinetuneModule'?"),
-        (["--model.init_args.los.name", "bce"], "Did you mean 'loss'?"),
-        (["--trainer.callbacks", "LearningRateMonitor"], "add to it (--trainer.callbacks+=NAME)"),
+        (["--model.init_args.los.name", "bce"], "Did you mean '--loss'?"),
+        (["--model.init_args.los", "bce"], "Did you mean 'loss'?"),
     ],
 )
 def test_what_a_flag_can_get_wrong_is_answered_with_the_nearest_valid_name(flags, message, tmp_path, capsys):
@@ -131,5 +131,5 @@ def test_what_a_flag_can_get_wrong_is_answered_with_the_nearest_valid_name(flags
 def test_flags_of_plain_verbs_are_answered_with_the_nearest_as_well(capsys):
     assert main(["prepare", "ptbxl", "a", "b", "--job", "3"]) == 2
     assert "Did you mean '--jobs'?" in error_line(capsys)
-    assert main(["audit", "table.parquet", "--outputs", "x"]) == 2
-    assert "Did you mean '--output'?" in error_line(capsys)
+    assert main(["audit", "table.parquet", "--outt", "x"]) == 2
+    assert "Did you mean '--out'?" in error_line(capsys)
