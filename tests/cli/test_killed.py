@@ -1,4 +1,7 @@
-"""The same command goes on with a run that was killed or asked to stop, with the result of one that was not."""
+"""Runs that were asked to stop, and runs of two processes that were killed: the same command goes on.
+
+One process that is killed anywhere is the subject of ``tests/faults``.
+"""
 
 import json
 import os
@@ -73,24 +76,9 @@ def whole(tmp_path_factory, finetuned):
     return run
 
 
-def same(run, whole):
-    assert (run / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
-    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(run).items())
-    assert state(run) == "finished"
-
-
-def test_kill_9(program, tmp_path, finetuned, whole):
-    run = tmp_path / "run"
-    words = ["fit", "--config", str(finetuned / "config.yaml"), "--run", str(run), *EPOCHS]
-    process = program(words, stop_at=3, sleep=100)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert state(run) == "running", "nobody had the time to say more"
-    assert again("fit", finetuned, "--run", str(run), *EPOCHS) == 0
-    same(run, whole)
-
-
-def test_sigterm(program, tmp_path, finetuned, whole, capsys):
+def test_a_run_that_was_asked_to_stop_ends_with_75_and_goes_on_by_the_same_command(
+    program, tmp_path, finetuned, whole, capsys
+):
     run = tmp_path / "run"
     words = ["fit", "--config", str(finetuned / "config.yaml"), "--run", str(run), *EPOCHS]
     process = program(words, stop_at=2, sleep=1)
@@ -122,5 +110,7 @@ def test_two_processes_killed_go_on_together(program, tmp_path, finetuned):
     told = [line for line in done.stderr.splitlines() if line.startswith("ecgfair:")]
     last = run / "checkpoints" / "last.ckpt"
     assert told == [f"ecgfair: the run in {run} was killed: it goes on from {last}, step 2."], "one process says it"
-    same(run, whole)
+    assert (run / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(run).items())
+    assert state(run) == "finished"
     assert [start["step"] for start in json.loads((run / "run.json").read_text())["starts"]] == [0, 2]
