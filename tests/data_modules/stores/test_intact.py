@@ -25,9 +25,9 @@ def flip(path, later=True):
     """Change one bit of the signals in place, as somebody who writes into the file does."""
     before = path.stat()
     with path.open("r+b") as file:
-        file.seek(-300, os.SEEK_END)
+        file.seek(before.st_size // 2)  # among the signals
         byte = file.read(1)[0]
-        file.seek(-300, os.SEEK_END)
+        file.seek(before.st_size // 2)
         file.write(bytes([byte ^ 1]))
     # File systems with coarse clocks would need a pause; a disk that rots changes no time at all.
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9 * later))
