@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The command line without the program's name; that of the process if None.
 
     Returns:
-        The exit status: 0, or 2 with one line on standard error for what the user can mend.
+        The exit status: 0; 2 with one line on standard error for what the user can mend; 75 for a training that was
+        asked to stop and goes on by the same command; 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help"}:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.run(verb, rest)
     except EcgFairError as error:
         print(f"ecgfair: {error}", file=sys.stderr)  # noqa: T201  # one clear line in place of a traceback
-        return 2
+        return error.exit_status
     except KeyboardInterrupt as interruption:
         print(": ".join(["ecgfair: interrupted", *map(str, interruption.args)]), file=sys.stderr)  # noqa: T201  # likewise
         return INTERRUPTED

@@ -15,13 +15,16 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     Raises:
         EcgFairError: What the user can mend.
     """
-    from ecgfair.cli import plain_verbs
+    from ecgfair.cli import plain_verbs, trust
 
     if plain_verbs.is_plain(verb):
+        trust.limit_imports([])
         plain_verbs.call(verb, arguments)
         return
     from ecgfair.cli.experiment import ExperimentCLI
     from ecgfair.cli.quiet import quiet
 
     quiet()
-    ExperimentCLI(args=[verb, *arguments])
+    trusted, words, others = trust.split_trust(arguments)
+    trust.limit_imports(trusted)
+    ExperimentCLI(args=[verb, *others], trusting=words)

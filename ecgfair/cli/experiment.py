@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonargparse
-import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 from data_modules.streaming import datamodules, mixture  # noqa: F401  # so that their classes have short names
 from data_modules.streaming.base import StoresDataModule
-from ecgfair.callbacks import BEST, EpochLine
+from ecgfair.callbacks import BEST, LAST, EpochLine, FiniteLoss, Preemption
 from ecgfair.callbacks.run_folder import leaves_files
 from ecgfair.cli.differences import differences, read_config
 from ecgfair.cli.environment import environment, versions_changed
@@ -25,11 +25,31 @@ from ecgfair.cli.faults import told_faults
 from ecgfair.cli.metrics_file import MetricsFile
 from ecgfair.cli.parse_errors import in_one_line
 from ecgfair.cli.run_config import RunConfig, as_settings
-from ecgfair.cli.run_folder import CONFIG, LAST, Occupied, Start, clear, is_other_process, plan_start
+from ecgfair.cli.run_folder import CONFIG, Occupied, Start, clear, is_other_process, plan_start
 from ecgfair.cli.run_state import RUN, State, command_line, write_end, write_start
 from ecgfair.ecg import AttributeStatistics, Preprocessing
-from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError
+from ecgfair.errors import ConfigurationError, DivergedError, EcgFairError, PreemptedError
 from ecgfair.training import EcgModule
+from ecgfair.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+
+
+def _known(base: type) -> Callable[[], list[str]]:
+    """Return a function that lists the short names of a class's subclasses which were imported."""
+
+    def names(of: type = base) -> list[str]:
+        below: list[type] = of.__subclasses__()
+        return [name for sub in below for name in (sub.__name__, *names(sub)) if not name.startswith("_")]
+
+    return names
+
+
+CLASSES: Final = {
+    "model": _known(EcgModule),
+    "data": _known(StoresDataModule),
+    "trainer.callbacks": _known(Callback),
+    "trainer.logger": _known(Logger),
+}
+"""What a class can be named for, and its short names."""
 
 
 class ExperimentCLI(LightningCLI):
@@ -71,12 +91,12 @@ class ExperimentCLI(LightningCLI):
                 "enable_progress_bar": False,
                 "enable_model_summary": False,
                 "log_every_n_steps": 10,
-                "callbacks": [EpochLine()],
+                "callbacks": [EpochLine(), FiniteLoss(), Preemption()],
             },
             args=args,
             # What is wrong is raised and told in a few lines; jsonargparse alone would print pages of usage before it.
             parser_kwargs={"prog": "python -m ecgfair", "exit_on_error": False}
-            | {verb: {"exit_on_error": False} for verb in self.subcommands()},
+            | {verb: {"exit_on_error": False, "allow_abbrev": False} for verb in self.subcommands()},
         )
 
     @override
@@ -84,7 +104,12 @@ class ExperimentCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
-            raise ConfigurationError(in_one_line(str(error))) from error
+            raise ConfigurationError(in_one_line(str(error), self._flags, CLASSES)) from error
+
+    def _flags(self) -> list[str]:
+        """Return the flags of all verbs, but for arguments of classes, which depend on the class."""
+        parsers = self._subcommand_parsers.values()
+        return [flag for parser in parsers for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  # argparse has no other list
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -197,7 +222,7 @@ class ExperimentCLI(LightningCLI):
             raise
         except BaseException as error:
             said = str(error).strip().splitlines()
-            self._note_end("failed", f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
+            self._note_end(_state(error), f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
             raise
         self._note_end("finished")
 
@@ -221,11 +246,21 @@ class ExperimentCLI(LightningCLI):
         others: list[Logger] = [asked] if isinstance(asked, Logger) else asked if isinstance(asked, list) else []
         # The table comes first, and is there with and without others: the run folder is complete by itself.
         kwargs["logger"] = [MetricsFile(log_folder), *others]
+        plugins = self._get(self.config_init, "trainer")["plugins"] or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
 
 def _statistics_to_dict(statistics: AttributeStatistics) -> dict[str, list[float]]:
     return {"mean": list(statistics.mean), "std": list(statistics.std)}
+
+
+def _state(error: BaseException) -> State:
+    if isinstance(error, PreemptedError):
+        return "preempted"
+    return "diverged" if isinstance(error, DivergedError) else "failed"
 
 
 def _tell(line: str) -> None:
@@ -236,14 +271,4 @@ def _check_checkpoint(path: str | None) -> int:
     """Refuse what is no checkpoint, before anything is built, and return the steps that were made before it."""
     if path is None or path in {"last", "best", "hpc", "registry"}:
         return 0
-    if not Path(path).is_file():
-        raise CheckpointError(
-            f"There is no checkpoint at {path}: expected one that `fit` wrote, such as RUN/{BEST}. Train first, or "
-            "name it with --ckpt_path."
-        )
-    try:
-        checkpoint = torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:  # what a damaged or foreign file raises has no common class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} can't be read as a checkpoint: {reason}") from error
-    return int(checkpoint.get("global_step", 0))
+    return int(read_checkpoint(path, map_location="meta")["global_step"])

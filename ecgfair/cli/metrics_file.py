@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
-from ecgfair.cli.run_state import write_whole
-from ecgfair.errors import RunFolderError
+from ecgfair.errors import RunFolderError, WriteError
+from ecgfair.training.checkpoint_io import write_whole
 
 METRICS: Final = "metrics.csv"
 STEP: Final = "step"
@@ -85,7 +85,7 @@ class MetricsFile(Logger):
             step: The last optimiser step that was made, from 0.
 
         Raises:
-            RunFolderError: The disk is full or the folder can't be written.
+            WriteError: The disk is full or the folder can't be written.
         """
         row = {name: str(value) for name, value in metrics.items()} | {STEP: str(step or 0)}
         if self._columns is None:
@@ -118,11 +118,7 @@ class MetricsFile(Logger):
         return read
 
     def _write(self, rows: list[Row]) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, self._lines(rows, header=True))
-        except OSError as error:
-            raise self._unwritable(error) from error
+        write_whole(self.path, self._lines(rows, header=True).encode())
 
     def _append(self, row: Row) -> None:
         try:
@@ -131,10 +127,10 @@ class MetricsFile(Logger):
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> RunFolderError:
-        return RunFolderError(f"{self.path} can't be written: {error}. Make room; the same command goes on.")
+            raise WriteError(
+                f"{self.path} can't be written ({error.strerror or error}): the rows before are kept. Make room or "
+                "mend the disk; the same command then goes on from the last checkpoint."
+            ) from error
 
     def _lines(self, rows: list[Row], *, header: bool) -> str:
         text = io.StringIO(newline="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect as inspect_module
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -101,4 +102,12 @@ def call(verb: str, arguments: Sequence[str]) -> None:
             as_positional=True,
         )
     except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
-        raise ConfigurationError(in_one_line(str(error))) from error
+        raise ConfigurationError(in_one_line(str(error), lambda: _flags(verb, arguments))) from error
+
+
+def _flags(verb: str, arguments: Sequence[str]) -> list[str]:
+    """Return the flags of a function, or of the one of several that the first argument names."""
+    function = PLAIN_VERBS[verb]
+    if isinstance(function, dict):
+        function = function.get(arguments[0]) if arguments else None
+    return [] if function is None else [f"--{name}" for name in inspect_module.signature(function).parameters]

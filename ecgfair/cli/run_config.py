@@ -14,8 +14,8 @@ from typing_extensions import override
 from ecgfair.cli.differences import differences, read_config
 from ecgfair.cli.metrics_file import MetricsFile
 from ecgfair.cli.run_folder import set_aside
-from ecgfair.cli.run_state import write_whole
 from ecgfair.errors import RunFolderError
+from ecgfair.training.checkpoint_io import write_whole
 
 
 def as_yaml(parser: LightningArgumentParser, config: Namespace, *, training: bool) -> str:
@@ -59,10 +59,9 @@ class RunConfig(SaveConfigCallback):
             return
         path = Path(folder or trainer.default_root_dir) / self.config_filename
         text = as_yaml(self.parser, self.config, training=stage == "fit")
-        path.parent.mkdir(parents=True, exist_ok=True)
         if stage == "fit" and path.exists() and differences(read_config(path), yaml.safe_load(text)):
             set_aside(path)
-        write_whole(path, text)
+        write_whole(path, text.encode())
         self.save_config(trainer, pl_module, stage)
         self.already_saved = True
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
+from ecgfair.callbacks import LAST
 from ecgfair.cli.run_state import FINISHED, read_run
 from ecgfair.errors import RunFolderError
 
 CONFIG: Final = "config.yaml"
-LAST: Final = "checkpoints/last.ckpt"
 LOCK: Final = ".lock"
 
 

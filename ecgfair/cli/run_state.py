@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ecgfair.errors import RunFolderError
+from ecgfair.training.checkpoint_io import write_whole
 
 RUN: Final = "run.json"
 COMMAND: Final = "command.txt"
@@ -18,16 +18,6 @@ FINISHED: Final = "finished"
 
 State = Literal["running", "finished", "interrupted", "preempted", "diverged", "failed"]
 """A run that was killed says ``running``: nothing had the time to say anything else."""
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all, and have it on the disk when this returns."""
-    draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -68,7 +58,7 @@ def write_start(folder: Path, earlier: Mapping[str, Any] | None, start: Mapping[
     """
     starts = [*(earlier or {}).get("starts", []), {"time": _now(), **start}]
     run = {"state": "running", "error": None, "ended": None, "reproduce": reproduce, "starts": starts}
-    write_whole(folder / COMMAND, f"{reproduce}\n")
+    write_whole(folder / COMMAND, f"{reproduce}\n".encode())
     _write(folder, run)
 
 
@@ -85,7 +75,7 @@ def write_end(folder: Path, state: State, error: str | None = None) -> None:
 
 
 def _write(folder: Path, run: Mapping[str, Any]) -> None:
-    write_whole(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+    write_whole(folder / RUN, f"{json.dumps(run, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _now() -> str:
