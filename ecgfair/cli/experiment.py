@@ -95,7 +95,7 @@ class ExperimentCLI(LightningCLI):
             },
             args=args,
             # What is wrong is raised and told in a few lines; jsonargparse alone would print pages of usage before it.
-            parser_kwargs={"prog": "python -m ecgfair", "exit_on_error": False}
+            parser_kwargs={"prog": "python -m ecgfair", "exit_on_error": False, "allow_abbrev": False}
             | {verb: {"exit_on_error": False, "allow_abbrev": False} for verb in self.subcommands()},
         )
 

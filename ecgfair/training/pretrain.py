@@ -156,7 +156,7 @@ class PretrainModule(EcgModule):
         """Hide, restore and compare; predict attributes on the way."""
         signal, recorded = self._scaled(batch), batch["recorded"].expand(batch["signal"].shape)
         rate, beats = self.preprocessing.sampling_rate, batch["beats"]
-        hidden = hide(_shape(signal), self.masking.schemes, rate, beats, recorded, generator=generator)
+        hidden = hide(_shape(signal), self.masking.mixture, rate, beats, recorded, generator=generator)
         # What was not recorded is not a number in the window that is cut, or its place would be lost.
         cut, has_beat = random_beat(
             signal.masked_fill(~recorded, torch.nan),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.signals.mask_schemes import MaskScheme, check_schemes
 
-
-def _default_schemes() -> dict[str, MaskScheme]:
-    return {"shared_patches": MaskScheme(0.5), "lead_patches": MaskScheme(0.5)}
+MIXTURE: Final[Mapping[str, MaskScheme]] = {"shared_patches": MaskScheme(0.5), "lead_patches": MaskScheme(0.5)}
+"""How stage 1 hides unless it is told otherwise."""
 
 
 @dataclass
@@ -19,23 +19,29 @@ class Masking:
 
     Args:
         schemes: How the global signal is hidden, by name, see ``signals.mask_schemes``: each record by one of them,
-            drawn by their shares. Published is ``shared_patches`` alone.
+            drawn by their shares; by ``MIXTURE`` if left out. Published is ``shared_patches`` alone.
         local_ratio: Share of the beat hidden, in one span.
         before_seconds: Start of a beat before its R peak.
         after_seconds: End of a beat after its R peak.
     """
 
-    schemes: dict[str, MaskScheme] = field(default_factory=_default_schemes)
+    # No mixture as a default: a configuration with one of the other values could not be written as YAML.
+    schemes: dict[str, MaskScheme] | None = None
     local_ratio: float = 0.3
     before_seconds: float = 0.28
     after_seconds: float = 0.68
 
     def __post_init__(self) -> None:
         """Refuse unknown schemes and windows without length."""
-        check_schemes(self.schemes)
+        check_schemes(self.mixture)
         for name in ("before_seconds", "after_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"masking.{name} is {getattr(self, name)}: expected a positive length.")
+
+    @property
+    def mixture(self) -> Mapping[str, MaskScheme]:
+        """The schemes that hold."""
+        return MIXTURE if self.schemes is None else self.schemes
 
 
 @dataclass

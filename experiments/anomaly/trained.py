@@ -27,8 +27,9 @@ def load(run: Path, checkpoint: str = BEST) -> tuple[PretrainModule, StoresDataM
     data = EcgDataModule(**settings["data"]["init_args"] | {"sampling": None})
     told = {name: value for name, value in settings["model"]["init_args"].items() if value is not None}
     if "masking" in told:
-        schemes = {name: MaskScheme(**scheme) for name, scheme in told["masking"]["schemes"].items()}
-        told["masking"] = Masking(**told["masking"] | {"schemes": schemes})
+        named = told["masking"]["schemes"] or {}
+        schemes = {name: MaskScheme(**scheme) for name, scheme in named.items()}
+        told["masking"] = Masking(**told["masking"] | {"schemes": schemes or None})
     classes: dict[str, Any] = {
         "encoder": EncoderSpec,
         "weights": PretrainWeights,
