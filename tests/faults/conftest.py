@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ecgfair.ecg import Preprocessing
@@ -16,9 +17,16 @@ if not hasattr(os, "fork"):
 @pytest.fixture(scope="session")
 def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
-    beats = [[30, 80, 130]] * 50
-    # Leads of full length: what is measured here is the same whatever the signals are.
+    count = 60
+    generator = np.random.default_rng(0)
     store = stream_store(
-        folder / "store", preprocessing=Preprocessing(leads=("I", "II", "V1"), length=200), beats=beats
+        folder / "store",
+        count,
+        preprocessing=Preprocessing(leads=("I", "II", "V1"), length=200),
+        beats=[[30, 80, 130]] * count,
+        # Two thirds are trained on, and among the others every label has positives and negatives of both sexes.
+        fold=[9 if position % 3 == 2 else 1 for position in range(count)],
+        sex=generator.integers(0, 2, count).tolist(),
+        codes=[["often"] if draw < 0.6 else ["rarely"] for draw in generator.random(count)],
     )
     return Cases(folder, Path(store))
