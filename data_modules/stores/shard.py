@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_modules.stores.intact import Intact
 from data_modules.stores.shard_cache import OpenFile
 
 MAPPED_BYTES: Final = 1 << 30
@@ -21,6 +22,7 @@ class Shard:
 
     Args:
         file: The file.
+        intact: Whether it is what was written; who reads from it asks first.
         shape: (rows, leads, time) expected in it.
         is_mapped: Whether to keep it mapped.
         is_random: Whether to have the system read no more than what is asked for: around a record drawn at random
@@ -31,8 +33,11 @@ class Shard:
         pyarrow.ArrowException: It is no Arrow file.
     """
 
-    def __init__(self, file: OpenFile, shape: tuple[int, int, int], *, is_mapped: bool, is_random: bool) -> None:
+    def __init__(
+        self, file: OpenFile, intact: Intact, shape: tuple[int, int, int], *, is_mapped: bool, is_random: bool
+    ) -> None:
         self._file = file
+        self.intact = intact
         mapped = file.map()
         column = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).get_batch(0).column("signal")
         signals: NDArray[np.int16] = column.flatten().to_numpy().reshape(shape)

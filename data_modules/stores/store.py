@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_modules.stores.intact import COMPARED_BYTES, Intact
 from data_modules.stores.schema import RECORDS, RECORDS_SCHEMA, REJECTED
 from data_modules.stores.shard import MAPPED_BYTES, Shard
 from data_modules.stores.store_files import MANIFEST, StoreFiles, store_files
@@ -49,7 +50,8 @@ _HOW_TO_PREPARE: Final = "`python -m ecgfair prepare` writes one."
 class RecordStore:
     """A prepared data set on disk. Memory does not grow with it, and a DataLoader worker receives just its path.
 
-    Opening reads the manifest alone and compares the size of each file with it; ``verify`` reads everything.
+    Opening reads the manifest alone and compares the size of each file with it; a file of signals is compared by its
+    checksum before it is first read, up to ``COMPARED_BYTES`` of signals, see ``Intact``; ``verify`` reads everything.
 
     Args:
         location: Folder of the store, or a URI such as ``s3://bucket/store``, see ``store_files``: its files are then
@@ -157,7 +159,7 @@ class RecordStore:
 
         Raises:
             IndexError: A position is negative or beyond the last record.
-            StoreError: A file of signals can't be read.
+            StoreError: A file of signals can't be read, or was changed since it was written.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
@@ -278,12 +280,19 @@ class RecordStore:
         name, entry = described["file"], self.manifest["files"][described["file"]]
         if number in self._shards and self.files.keeps(entry, use=True):
             self._shards.move_to_end(number)
+            self._shards[number].intact.check()
             return self._shards[number]
         shape = (described["rows"], len(self.preprocessing.leads), self.preprocessing.length)
         file = self.files.open(name, entry)
+        intact = Intact(file, f"{self.location}/{name}", entry, at_once=self._bytes <= COMPARED_BYTES)
+        intact.check()
         try:
             shard = Shard(
-                file, shape, is_mapped=self._bytes <= MAPPED_BYTES, is_random=self._bytes > _physical_memory() / 2
+                file,
+                intact,
+                shape,
+                is_mapped=self._bytes <= MAPPED_BYTES,
+                is_random=self._bytes > _physical_memory() / 2,
             )
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise StoreError(

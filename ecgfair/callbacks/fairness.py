@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
 from ecgfair.callbacks.epoch_measurement import EpochMeasurement
 from ecgfair.callbacks.fairness_record import Evaluation, FairnessRecord
 from ecgfair.callbacks.history import Moment, Stage
+from ecgfair.callbacks.kept_records import KeptRecords, kept_until
 from ecgfair.callbacks.measured import (
     DEFAULT_ATTRIBUTES,
     Attributes,
@@ -53,7 +55,8 @@ class Fairness(EpochMeasurement[OperatingPoints]):
     epoch and step, and with the reason where a value is undefined; means and extremes go to loggers that keep tables.
     At the end of ``fit`` for its best epoch, and of ``validate`` and ``test``, the rows have 95 % intervals and
     compare label by label, and ``fairness_tests.parquet`` says of the largest gaps whether they could be chance. A
-    resumed run keeps the rows from before the checkpoint; a fresh one replaces the file.
+    resumed run keeps the rows from before the checkpoint and ends with the tables of one that was never stopped: the
+    records of its best epoch lie in ``best_evaluation/`` until then. A fresh run replaces the file.
 
     Args:
         attributes: Whose groups are compared: ``sex``, ``age``, any column of the records table, and intersections to
@@ -109,6 +112,7 @@ class Fairness(EpochMeasurement[OperatingPoints]):
         self.threshold_rule: Rule = threshold_rule
         self.threshold_level = threshold_level
         self._record = FairnessRecord(final, permutations)
+        self._has_begun = False
 
     @property
     def operating_points(self) -> OperatingPoints | None:
@@ -123,14 +127,13 @@ class Fairness(EpochMeasurement[OperatingPoints]):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin anew."""
         self._record.forget()
+        self._has_begun = False
         super().setup(trainer, pl_module, stage)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up the history of a resumed run."""
-        folder = run_folder(trainer)
-        if trainer.is_global_zero:
-            self._record.begin(folder, resumed=trainer.current_epoch > 0 or trainer.global_step > 0)
+        """Start a history, or take up that of a resumed run."""
+        self._begin(trainer, pl_module, resumed=trainer.current_epoch > 0 or trainer.global_step > 0)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -145,9 +148,24 @@ class Fairness(EpochMeasurement[OperatingPoints]):
 
         It is the last of the hooks, after the progress bar has left the terminal.
         """
+        if stage == TrainerFn.FITTING and self._loaded_moment is not None and not self._has_begun:
+            # Of a run that was interrupted behind its last epoch: there was nothing left to train.
+            self._begin(trainer, pl_module, resumed=True)
         if trainer.is_global_zero:
             self._record.finish(trainer)
             self._record.forget()
+
+    def _begin(self, trainer: Trainer, pl_module: LightningModule, *, resumed: bool) -> None:
+        self._has_begun = True
+        folder = run_folder(trainer)
+        if not trainer.is_global_zero:
+            return
+        if not resumed:
+            self._record.begin(folder)
+            return
+        kept = kept_until(folder, trainer.global_step)
+        best = None if kept is None else self._evaluation(kept, trainer, pl_module)
+        self._record.go_on(trainer, folder, best)
 
     @override
     def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -174,18 +192,24 @@ class Fairness(EpochMeasurement[OperatingPoints]):
 
     @override
     def _measure(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
-        table = self._columns(records, trainer)
         with _told_of(pl_module):
             if stage == "val":
                 self.operating_points = self._choose(records, trainer, pl_module)
-            predictions = predictions_of(records, pl_module, self.attributes, table, self.operating_points)
-            report = evaluate(predictions, self.config)
-        self._log(pl_module, report.scalars(stage))
+            kept = KeptRecords(Moment(*self._weights_at(trainer), stage), records, self.operating_points)
+            evaluation = self._evaluation(kept, trainer, pl_module)
+        self._log(pl_module, evaluation.report.scalars(stage))
         folder = run_folder(trainer)
         if trainer.is_global_zero:
+            self._record.add(trainer, folder, evaluation)
+
+    def _evaluation(self, kept: KeptRecords, trainer: Trainer, pl_module: LightningModule) -> Evaluation:
+        records = kept.records
+        table = self._columns(records, trainer)
+        predictions = predictions_of(records, pl_module, self.attributes, table, kept.operating_points)
+        report = evaluate(predictions, self.config)
+        if trainer.is_global_zero:
             predictions = replace(predictions, patients=patients_of(records_table(records, trainer)))
-            moment = Moment(*self._weights_at(trainer), stage)
-            self._record.add(trainer, folder, Evaluation(moment, report, predictions))
+        return Evaluation(kept.moment, report, predictions, records)
 
     def _choose(self, records: dict[str, Tensor], trainer: Trainer, pl_module: LightningModule) -> OperatingPoints:
         chosen_on, folds, data = self._validation_records(trainer)

@@ -11,8 +11,11 @@ import pandas as pd
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from torch import Tensor
 
+from ecgfair.callbacks import kept_records
 from ecgfair.callbacks.history import History, Moment
+from ecgfair.callbacks.kept_records import KeptRecords
 from ecgfair.callbacks.log_tables import log_table
 from ecgfair.callbacks.run_folder import leaves_files, write_table
 from ecgfair.errors import ConfigurationError
@@ -38,11 +41,13 @@ class Evaluation:
         moment: When.
         report: What came out.
         predictions: The records, with their patients.
+        records: What they were made of.
     """
 
     moment: Moment
     report: FairnessReport
     predictions: Predictions
+    records: dict[str, Tensor]
 
 
 class FairnessRecord:
@@ -68,10 +73,24 @@ class FairnessRecord:
         self._latest: Evaluation | None = None
         self._best: tuple[float, Evaluation] | None = None
 
-    def begin(self, folder: Path, *, resumed: bool) -> None:
-        """Start the history of a training, or go on with the one in the folder."""
-        self._history = History.read(folder / FILE_NAME) if resumed else History()
+    def begin(self, folder: Path) -> None:
+        """Start the history of a training."""
+        self.folder, self._history = folder, History()
         self.forget()
+        kept_records.remove(folder)
+
+    def go_on(self, trainer: Trainer, folder: Path, best: Evaluation | None) -> None:
+        """Go on with the history in the folder.
+
+        Args:
+            trainer: Of the training that goes on.
+            folder: Of the run.
+            best: The best evaluation before, as it was kept.
+        """
+        self.folder, self._history = folder, History.read(folder / FILE_NAME)
+        self.forget()
+        if best is not None:
+            self._best = _value(trainer, best), best
 
     def forget(self) -> None:
         """Let go of the evaluations that the table at the end is made of."""
@@ -83,10 +102,12 @@ class FairnessRecord:
         moment = evaluation.moment
         if trainer.state.fn == TrainerFn.FITTING:
             self._history = self._history.before(moment)
-            key, mode = _choice(trainer)
-            value = evaluation.report.scalars(moment.stage).get(key, math.nan) * (1 if mode == "max" else -1)
+            value = _value(trainer, evaluation)
             if self._best is None or math.isnan(self._best[0]) or value > self._best[0]:
                 self._best = value, evaluation
+                if leaves_files(trainer):
+                    kept = KeptRecords(moment, evaluation.records, evaluation.predictions.operating_points)
+                    kept_records.keep(folder, kept)
         elif leaves_files(trainer):
             self._history = History.read(folder / FILE_NAME)
         self._write(trainer, moment, evaluation.report)
@@ -95,14 +116,15 @@ class FairnessRecord:
 
     def finish(self, trainer: Trainer) -> None:
         """Print the table of the epoch that counts, with intervals; write these, too."""
-        if self._latest is None:
+        is_training = trainer.state.fn == TrainerFn.FITTING
+        counts, choice = self._best[1] if is_training and self._best is not None else self._latest, ""
+        if counts is None:
             return
-        counts, choice = self._latest, ""
         moment, report = counts.moment, counts.report
-        if trainer.state.fn == TrainerFn.FITTING and self._best is not None:
+        if is_training:
             key, mode = _choice(trainer)
-            counts, choice = self._best[1], f", the best of this run by {key}"
-            # Of a resumed run the best epoch may lie before, and its records are gone.
+            choice = f", the best of this run by {key}"
+            # The best epoch may lie before a resumption, in a run folder without its records.
             moment, report = self._history.best(key, mode) or (counts.moment, counts.report)
         tests: pd.DataFrame | None = None
         # One who has pressed Ctrl-C does not wait for intervals.
@@ -111,6 +133,8 @@ class FairnessRecord:
             self._write(trainer, moment, report)
             log_table(trainer, f"{moment.stage}/fairness_by_label", report.frame())
             tests = self._test(trainer, counts.predictions)
+            if is_training:
+                kept_records.remove(self.folder)
         name = {"val": "Validation", "test": "Test"}[moment.stage]
         out = console()
         out.print(render(report, f"{name} at epoch {moment.epoch}, step {moment.step}{choice}"))
@@ -131,6 +155,12 @@ class FairnessRecord:
         self._history = self._history.with_report(moment, report)
         if leaves_files(trainer):
             self._history.write(self.folder / FILE_NAME)
+
+
+def _value(trainer: Trainer, evaluation: Evaluation) -> float:
+    """Return what the choice of the best epoch goes by: the greatest is the best, NaN the worst."""
+    key, mode = _choice(trainer)
+    return evaluation.report.scalars(evaluation.moment.stage).get(key, math.nan) * (1 if mode == "max" else -1)
 
 
 def _choice(trainer: Trainer) -> tuple[str, str]:

@@ -27,5 +27,9 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.tmp")
-    frame.to_parquet(draft, index=False)
-    draft.replace(path)
+    try:
+        frame.to_parquet(draft, index=False)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

@@ -21,6 +21,7 @@ from ecgfair.callbacks import BEST, LAST, EpochLine, FiniteLoss, Preemption
 from ecgfair.callbacks.run_folder import leaves_files
 from ecgfair.cli.differences import differences, read_config
 from ecgfair.cli.environment import environment, versions_changed
+from ecgfair.cli.faults import told_faults
 from ecgfair.cli.metrics_file import MetricsFile
 from ecgfair.cli.parse_errors import arguments_of, in_one_line
 from ecgfair.cli.run_config import RunConfig, as_settings
@@ -217,7 +218,8 @@ class ExperimentCLI(LightningCLI):
             super()._run_subcommand(subcommand)
             return
         try:
-            super()._run_subcommand(subcommand)
+            with told_faults(Path(self.config["fit"]["run"])):
+                super()._run_subcommand(subcommand)
         except SystemExit:
             # How Lightning ends on Ctrl-C, without a word.
             if self.trainer.state.status != TrainerStatus.INTERRUPTED:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from safetensors.torch import save as dump_safetensors
 
 import ecgfair
 from ecgfair.ecg import AttributeStatistics, Preprocessing
-from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError
+from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError, WriteError
 from ecgfair.models.encoder import Encoder, EncoderSpec
+from ecgfair.training.checkpoint_io import write_whole
 
 WEIGHTS: Final = "encoder.safetensors"
 CARD: Final = "encoder.json"
@@ -50,10 +50,15 @@ class EncoderCheckpoint:
 def save_encoder(folder: Path | str, encoder: Encoder, checkpoint: EncoderCheckpoint) -> None:
     """Write an encoder checkpoint; one that is already there is replaced only once the new one is complete.
 
+    At any moment ``load_encoder`` finds the old one or the new one, never parts of both.
+
     Args:
         folder: Where to.
         encoder: The encoder.
         checkpoint: What to say of it.
+
+    Raises:
+        WriteError: The disk is full or can't be written; the checkpoint that was there is kept.
     """
     folder = Path(folder)
     weights = dump_safetensors({name: value.contiguous().cpu() for name, value in encoder.state_dict().items()})
@@ -71,18 +76,37 @@ def save_encoder(folder: Path | str, encoder: Encoder, checkpoint: EncoderCheckp
             "lightning": lightning.__version__,
         },
     }
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    previous = folder.with_name(f"{folder.name}.previous-{os.getpid()}")
-    partial.mkdir(parents=True)
+    partial, previous = folder.with_name(f"{folder.name}.partial"), _previous(folder)
+    if not folder.exists() and previous.exists():
+        previous.rename(folder)  # a process died between the two renamings below
     try:
-        (partial / WEIGHTS).write_bytes(weights)
-        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(previous)
-        partial.rename(folder)
+        for leftover in (partial, previous):
+            shutil.rmtree(leftover, ignore_errors=True)
+        write_whole(partial / WEIGHTS, weights)
+        write_whole(partial / CARD, (json.dumps(card, indent=2) + "\n").encode())
+        _swap(partial, folder, previous)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(previous, ignore_errors=True)
+
+
+def _swap(partial: Path, folder: Path, previous: Path) -> None:
+    """Put a complete folder in the place of another, which is there until then, or is put back."""
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    folder.rename(previous)
+    try:
+        partial.rename(folder)
+    except OSError as error:
+        previous.rename(folder)
+        raise WriteError(
+            f"{folder} can't be replaced ({error.strerror or error}): the one that was there is kept."
+        ) from error
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.previous")
 
 
 def load_encoder(folder: Path | str, preprocessing: Preprocessing | None = None) -> tuple[Encoder, EncoderCheckpoint]:
@@ -100,6 +124,8 @@ def load_encoder(folder: Path | str, preprocessing: Preprocessing | None = None)
         PreprocessingMismatchError: It was trained on signals prepared in another way.
     """
     folder = Path(folder)
+    if not folder.exists() and _previous(folder).exists():
+        folder = _previous(folder)  # another process is replacing it, or died over that
     card = _read_card(folder)
     checkpoint = _parse(card, folder)
     if preprocessing is not None:

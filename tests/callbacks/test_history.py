@@ -98,6 +98,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         history("low", "high").write(path)
     assert moments(History.read(path)) == [(0, 10, "val")]
+    assert [file.name for file in tmp_path.iterdir()] == ["fairness.parquet"]
 
 
 def test_no_file_is_an_empty_history_and_another_table_is_refused(tmp_path):

@@ -1,11 +1,19 @@
+import contextlib
+import errno
+import hashlib
+import itertools
 import json
+import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as save_tensors
 
 from ecgfair.ecg import AttributeStatistics, Preprocessing
-from ecgfair.errors import CheckpointError, PreprocessingMismatchError
+from ecgfair.errors import CheckpointError, PreprocessingMismatchError, WriteError
 from ecgfair.models.encoder import EncoderSpec
 from ecgfair.training import EncoderCheckpoint, FinetuneModule, load_encoder, save_encoder
 
@@ -52,6 +60,121 @@ def test_a_write_that_fails_keeps_the_checkpoint_that_was_there(folder, monkeypa
     monkeypatch.undo()
     assert load_encoder(folder)[1].training_data == "abc:folds 1,2"
     assert [path.name for path in folder.parent.iterdir()] == ["encoder"]
+
+
+def second(folder):
+    torch.manual_seed(1)
+    save_encoder(folder, SPEC.build(12), EncoderCheckpoint(SPEC, Preprocessing(), STATISTICS, "second"))
+
+
+@pytest.mark.parametrize(("name", "flushed"), [("encoder.safetensors", 0), ("encoder.json", 2)])
+def test_a_full_disk_keeps_the_checkpoint_that_was_there(folder, monkeypatch, name, flushed):
+    fsync, calls = os.fsync, itertools.count()
+
+    def full(descriptor):
+        if next(calls) == flushed:  # each file is flushed, and then the folder
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=rf"{name} can't be written \(No space left on device\)"):
+        second(folder)
+    monkeypatch.undo()
+    assert load_encoder(folder)[1].training_data == "abc:folds 1,2"
+    assert [path.name for path in folder.parent.iterdir()] == ["encoder"]
+
+
+def test_a_checkpoint_that_cannot_take_its_place_leaves_the_one_that_was_there(folder, monkeypatch):
+    rename = Path.rename
+
+    def refused(self, target):
+        if self.name == "encoder.partial":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(WriteError, match=r"can't be replaced .*is kept"):
+        second(folder)
+    monkeypatch.undo()
+    assert load_encoder(folder)[1].training_data == "abc:folds 1,2"
+    assert [path.name for path in folder.parent.iterdir()] == ["encoder"]
+
+
+class KilledError(BaseException):
+    """Stands in for kill -9."""
+
+
+@pytest.mark.parametrize("change", range(8))
+def test_killed_before_any_change_on_the_disk_it_leaves_the_old_or_the_new_one_and_the_next_save_mends_the_rest(
+    folder, monkeypatch, change
+):
+    left = iter(range(change, -1, -1))
+
+    def counted(name):
+        call = getattr(Path, name)
+
+        def counting(self, *args, **kwargs):
+            if next(left, 0) == 0:
+                raise KilledError
+            return call(self, *args, **kwargs)
+
+        return counting
+
+    def untouched(path, **_):
+        if next(left, 0) == 0:
+            raise KilledError
+        rmtree(path, ignore_errors=True)
+
+    rmtree = shutil.rmtree
+    with monkeypatch.context() as patched, contextlib.suppress(KilledError):
+        for name in ("rename", "replace", "mkdir"):
+            patched.setattr(Path, name, counted(name))
+        patched.setattr(shutil, "rmtree", untouched)
+        second(folder)
+    assert load_encoder(folder)[1].training_data in {"abc:folds 1,2", "second"}
+    second(folder)
+    assert load_encoder(folder)[1].training_data == "second"
+    assert [path.name for path in folder.parent.iterdir()] == ["encoder"]
+
+
+def changed_weights(folder):
+    weights = bytearray((folder / "encoder.safetensors").read_bytes())
+    weights[-5] ^= 1
+    (folder / "encoder.safetensors").write_bytes(weights)
+
+
+def pickled_weights(folder):
+    torch.save({"weight": torch.zeros(1)}, folder / "encoder.safetensors")
+
+
+def pickled_weights_with_their_checksum(folder):
+    pickled_weights(folder)
+    edit(folder, weights_sha256=hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest())
+
+
+def weights_of_another_encoder(folder):
+    (folder / "encoder.safetensors").write_bytes(save_tensors({"weight": torch.zeros(1)}))
+    edit(folder, weights_sha256=hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest())
+
+
+def card_of_another_project(folder):
+    (folder / "encoder.json").write_text('{"architectures": ["BertModel"]}')
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (changed_weights, "truncated or changed"),
+        (pickled_weights, "truncated or changed"),
+        (pickled_weights_with_their_checksum, "not those of the encoder"),
+        (weights_of_another_encoder, "not those of the encoder"),
+        (card_of_another_project, "has the format None"),
+    ],
+)
+def test_what_was_tampered_with_or_is_foreign_is_refused(folder, tamper, message):
+    tamper(folder)
+    with pytest.raises(CheckpointError, match=message):
+        load_encoder(folder)
 
 
 def test_finetuning_starts_from_the_weights_of_the_checkpoint(folder):
