@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
+from ecgfair.models.dropout import RecordDropout
 
 KERNEL = 7
 STEM_KERNEL = 15
@@ -53,7 +54,7 @@ class ResidualBlock(nn.Module):
             nn.Conv1d(channels_in, channels_out, KERNEL, stride, KERNEL // 2, bias=False),
             nn.BatchNorm1d(channels_out),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            RecordDropout(dropout),
             nn.Conv1d(channels_out, channels_out, KERNEL, 1, KERNEL // 2, bias=False),
             SqueezeExcitation(channels_out),
         )
