@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.blocks import RecordNorm, ResidualBlock
+from ecgfair.models.blocks import BatchNorm, RecordNorm, ResidualBlock
 from ecgfair.models.dropout import by_slot
 from ecgfair.signals.aligned_beats import POINTS
 from ecgfair.signals.beat_view import BeatView
@@ -58,7 +58,7 @@ class ShapeBranch(nn.Module):
             points = -(-points // stride)
             blocks.append(ResidualBlock(before, width, stride, dropout))
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm1d(widths[-1])
+        self.norm = BatchNorm(widths[-1])
         self.features = points * widths[-1]
 
     def forward(self, beats: Tensor) -> Tensor:
