@@ -94,7 +94,7 @@ class Draws:
         """Return (B, *shape) float32, standard normal (Box and Muller 1958), at most 5.8 from 0."""
         number = math.prod(shape)
         # A pair of uniform numbers becomes a pair of normal ones, which stand beside each other.
-        pairs = _fractions(self._bits(number + number % 2, torch.int32)).view(len(self), -1, 2)
+        pairs = _fractions(self._bits(number + number % 2, torch.int32)).view(len(self), (number + 1) // 2, 2)
         radius = (-2 * (1 - pairs[..., 0]).log()).sqrt()
         angle = 2 * math.pi * pairs[..., 1]
         both = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
