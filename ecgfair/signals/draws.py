@@ -39,13 +39,12 @@ class Draws:
     what is drawn for columns of padding changes nothing, as long as it stands behind all else in a record's row.
 
     Args:
-        keys: (B,) int64, one a record.
-        calls: How many calls were made of them.
+        keys: (B,) int64, one a record. Every call takes them one step further; a number beside them that counts the
+            calls would be one more thing that torch.compile makes a graph for.
     """
 
-    def __init__(self, keys: Tensor, calls: int = 0) -> None:
+    def __init__(self, keys: Tensor) -> None:
         self.keys = keys
-        self.calls = calls
 
     @classmethod
     def of(cls, seed: int, step: int, index: Tensor) -> Draws:
@@ -68,7 +67,7 @@ class Draws:
 
     def again(self) -> Draws:
         """Return a source that will draw what this one is going to draw."""
-        return Draws(self.keys, self.calls)
+        return Draws(self.keys)
 
     def rows(self, rows: Tensor) -> Draws:
         """Return a child that draws for some of the records.
@@ -125,15 +124,15 @@ class Draws:
 
     def _bits(self, number: int, dtype: torch.dtype) -> Tensor:
         """Return (B, number) whole numbers of this type, whose bits are all random."""
-        self.calls += 1
-        stream = _finalised(self.keys + _nth(self.calls))
+        self.keys = self.keys + _GAMMA
+        stream = _finalised(self.keys)
         parts = 8 // dtype.itemsize
         place = torch.arange(1, -(-number // parts) + 1, device=self.keys.device) * _GAMMA
         return _finalised(stream[:, None] + place).view(dtype)[:, :number]
 
     def _child_keys(self) -> Tensor:
-        self.calls += 1
-        return _finalised((self.keys ^ _CHILD) + _nth(self.calls))
+        self.keys = self.keys + _GAMMA
+        return _finalised(self.keys ^ _CHILD)
 
     def _parts(self, count: int) -> Tensor:
         number = torch.arange(1, count + 1, device=self.keys.device) * _GAMMA
@@ -203,11 +202,6 @@ def _of_records(source: Draws, shape: Sequence[int]) -> Draws:
 def _fractions(bits: Tensor) -> Tensor:
     """Return the upper 24 of 32 bits as float32 in [0, 1): so many it holds exactly."""
     return (bits >> 8).float().mul_(2.0**-24).add_(0.5)
-
-
-def _nth(number: int) -> int:
-    """Return so many steps of splitmix64, wrapped around as int64 does."""
-    return (number * _GAMMA + 2**63) % 2**64 - 2**63
 
 
 def _shifted(value: Tensor, places: int) -> Tensor:
