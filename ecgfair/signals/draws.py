@@ -128,7 +128,7 @@ class Draws:
         stream = _finalised(self.keys)
         parts = 8 // dtype.itemsize
         place = torch.arange(1, -(-number // parts) + 1, device=self.keys.device) * _GAMMA
-        return _finalised(stream[:, None] + place).view(dtype)[:, :number]
+        return _cut(_finalised(stream[:, None] + place), dtype)[:, :number]
 
     def _child_keys(self) -> Tensor:
         self.keys = self.keys + _GAMMA
@@ -197,6 +197,15 @@ def _of_records(source: Draws, shape: Sequence[int]) -> Draws:
             "records: expected a row for each."
         )
     return source
+
+
+def _cut(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cut each of (B, n) words of 64 bits into shorter ones, the lowest bits first; (B, n * parts)."""
+    if not torch.compiler.is_compiling():
+        return words.view(dtype)
+    # The same numbers: torch's inductor 2.13 reads a view of another width from the wrong places.
+    shifts = torch.arange(0, 64, 8 * dtype.itemsize, device=words.device)
+    return (words[..., None] >> shifts).to(dtype).flatten(1)
 
 
 def _fractions(bits: Tensor) -> Tensor:

@@ -188,6 +188,12 @@ def test_no_or_too_many_whole_numbers_are_refused(low, high):
         source().integers(low, high)
 
 
+def test_a_compiled_graph_draws_the_same(monkeypatch):
+    plain = drawn(source())
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert_same(drawn(source()), plain)
+
+
 # Beside torch's generator ---------------------------------------------------------------------------------------------
 
 
