@@ -118,25 +118,25 @@ class Draws:
         """
         below = round(share * _FINENESS) - _FINENESS // 2
         bits = self._bits(math.prod(shape), torch.int16)
-        # A whole share is beyond what 16 bits hold.
-        everything = torch.ones_like(bits, dtype=torch.bool)
-        return (everything if below >= _FINENESS // 2 else bits < below).view(len(self), *shape)
+        # A share of 1 is beyond what 16 bits hold.
+        happens = bits < below if below < _FINENESS // 2 else torch.ones_like(bits, dtype=torch.bool)
+        return happens.view(len(self), *shape)
 
     def _bits(self, number: int, dtype: torch.dtype) -> Tensor:
         """Return (B, number) whole numbers of this type, whose bits are all random."""
         self.keys = self.keys + _GAMMA
-        stream = _finalised(self.keys)
-        parts = 8 // dtype.itemsize
-        place = torch.arange(1, -(-number // parts) + 1, device=self.keys.device) * _GAMMA
-        return _cut(_finalised(stream[:, None] + place), dtype)[:, :number]
+        bits: Tensor = _bits_of(self.keys, number, dtype)
+        return bits
 
     def _child_keys(self) -> Tensor:
         self.keys = self.keys + _GAMMA
-        return _finalised(self.keys ^ _CHILD)
+        keys: Tensor = _finalised(self.keys ^ _CHILD)
+        return keys
 
     def _parts(self, count: int) -> Tensor:
         number = torch.arange(1, count + 1, device=self.keys.device) * _GAMMA
-        return _finalised(self._child_keys()[:, None] + number)
+        keys: Tensor = _finalised(self._child_keys()[:, None] + number)
+        return keys
 
 
 Randomness = torch.Generator | Draws | None
@@ -199,15 +199,6 @@ def _of_records(source: Draws, shape: Sequence[int]) -> Draws:
     return source
 
 
-def _cut(words: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cut each of (B, n) words of 64 bits into shorter ones, the lowest bits first; (B, n * parts)."""
-    if not torch.compiler.is_compiling():
-        return words.view(dtype)
-    # The same numbers: torch's inductor 2.13 reads a view of another width from the wrong places.
-    shifts = torch.arange(0, 64, 8 * dtype.itemsize, device=words.device)
-    return (words[..., None] >> shifts).to(dtype).flatten(1)
-
-
 def _fractions(bits: Tensor) -> Tensor:
     """Return the upper 24 of 32 bits as float32 in [0, 1): so many it holds exactly."""
     return (bits >> 8).float().mul_(2.0**-24).add_(0.5)
@@ -218,8 +209,32 @@ def _shifted(value: Tensor, places: int) -> Tensor:
     return (value >> places).bitwise_and_((1 << (64 - places)) - 1)
 
 
+# Operations of their own, so that torch.compile calls them as they are: of such arithmetic and views in 64 bits inductor
+# 2.13 made code for the CPU that gave other numbers and corrupted memory.
+@torch.library.custom_op("ecgfair::finalised", mutates_args=(), schema="(Tensor state) -> Tensor")
 def _finalised(state: Tensor) -> Tensor:
     """Return the finaliser of splitmix64 of each state."""
     state = _shifted(state, 30).bitwise_xor_(state).mul_(_FIRST)
     state = _shifted(state, 27).bitwise_xor_(state).mul_(_SECOND)
     return _shifted(state, 31).bitwise_xor_(state)
+
+
+@_finalised.register_fake
+def _(state: Tensor) -> Tensor:
+    return torch.empty_like(state)
+
+
+@torch.library.custom_op(
+    "ecgfair::bits", mutates_args=(), schema="(Tensor keys, int number, ScalarType dtype) -> Tensor"
+)
+def _bits_of(keys: Tensor, number: int, dtype: torch.dtype) -> Tensor:
+    """Return (B, number) whole numbers of a type: words of 64 bits, cut into shorter ones, the lowest bits first."""
+    parts = 8 // dtype.itemsize
+    place = torch.arange(1, -(-number // parts) + 1, device=keys.device) * _GAMMA
+    words: Tensor = _finalised(_finalised(keys)[:, None] + place)
+    return words.view(dtype)[:, :number].contiguous()
+
+
+@_bits_of.register_fake
+def _(keys: Tensor, number: int, dtype: torch.dtype) -> Tensor:
+    return keys.new_empty(len(keys), number, dtype=dtype)
