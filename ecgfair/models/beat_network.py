@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from ecgfair.models.dropout import RecordDropout
 from ecgfair.signals.aligned_beats import POINTS
 
 WIDTHS = (32, 32, 64, 64)
@@ -36,7 +37,7 @@ class BeatNetwork(nn.Module):
                 nn.SiLU(),
             ]
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(points * WIDTHS[-1], 1))
+        self.head = nn.Sequential(nn.Flatten(), RecordDropout(dropout), nn.Linear(points * WIDTHS[-1], 1))
 
     def forward(self, shapes: Tensor) -> Tensor:
         """Map shapes of beats (B, leads, ``POINTS``), 0 where a lead is missing, to logits (B,)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
+from ecgfair.models.dropout import RecordDropout
 
 KERNEL = 7
 STEM_KERNEL = 15
@@ -34,6 +35,17 @@ class SqueezeExcitation(nn.Module):
         return features * weight[..., None]
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm that takes a batch of none as well, and leaves its statistics as they are."""
+
+    @override
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, D) or (B, D, T) to the same shape."""
+        if self.training and len(input) == 0:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
 class ResidualBlock(nn.Module):
     """Pre-activation residual block (He et al. 2016) with squeeze-and-excitation.
 
@@ -48,12 +60,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.stride = stride
         self.residual = nn.Sequential(
-            nn.BatchNorm1d(channels_in),
+            BatchNorm(channels_in),
             nn.SiLU(),
             nn.Conv1d(channels_in, channels_out, KERNEL, stride, KERNEL // 2, bias=False),
-            nn.BatchNorm1d(channels_out),
+            BatchNorm(channels_out),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            RecordDropout(dropout),
             nn.Conv1d(channels_out, channels_out, KERNEL, 1, KERNEL // 2, bias=False),
             SqueezeExcitation(channels_out),
         )

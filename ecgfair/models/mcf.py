@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgfair.errors import ConfigurationError
+from ecgfair.models.dropout import RecordAttention
 from ecgfair.models.encoder_base import Encoder, Latents, PartSettings, RestorationParts
 from ecgfair.signals.trend import trend
 
@@ -113,7 +114,7 @@ class TokenFusion(nn.Module):
     def __init__(self, channels: int, heads: int, dropout: float, global_count: int, local_count: int) -> None:
         super().__init__()
         self.counts = (global_count, local_count)
-        self.attention = nn.MultiheadAttention(channels, heads, dropout=dropout, batch_first=True)
+        self.attention = RecordAttention(channels, heads, dropout)
         self.norm = nn.LayerNorm(channels)
         self.to_global = self._mlp(global_count)
         self.to_local = self._mlp(local_count)
