@@ -1,7 +1,7 @@
 """Write ``hashes/*.txt``: the SHA-256 of every file that may be installed, on any platform.
 
-``make hashes`` runs it after a change of ``pyproject.toml`` or ``constraints.txt``. It asks the package index that uv is
-set up with, and fails where a package is needed and not pinned, or pinned and not needed.
+``make hashes`` runs it after a change of ``pyproject.toml`` or ``constraints.txt``. It asks the package index that uv
+is set up with, and fails where a package is needed and not pinned, or pinned and not needed.
 """
 
 import re
@@ -11,8 +11,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# One version of PyTorch is another file for each kind of device, from other indexes: pinned without a hash. So is what its
-# build for CUDA brings.
+# One version of PyTorch is another file for each kind of device, from other indexes: pinned without a hash. So is what
+# its build for CUDA brings.
 UNHASHED = re.compile(r"torch|triton|cuda-.*|nvidia-.*")
 # `--editable` without build isolation needs these beside the build backend; pip installs everything.
 TOOLS = ["editables", "pip"]
