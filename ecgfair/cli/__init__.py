@@ -15,6 +15,9 @@ def run(verb: str, arguments: Sequence[str]) -> None:
     Raises:
         EcgFairError: What the user can mend.
     """
+    from ecgfair.cli.quiet import quiet_without_home
+
+    quiet_without_home()
     from ecgfair.cli import plain_verbs
 
     if plain_verbs.is_plain(verb):
