@@ -13,6 +13,7 @@ import pytest
 SCRIPTS = Path(__file__).parents[1] / "experiments" / "slurm"
 BASH = shutil.which("bash") or "/bin/bash"
 TRAIN = SCRIPTS / "train.sbatch"
+STUDY = SCRIPTS / "study.sbatch"
 
 
 @pytest.fixture
@@ -128,3 +129,77 @@ def test_slurm_tells_the_tasks_before_the_time_is_over_and_may_start_the_job_aga
     assert told["open-mode"] == "append"
     assert int(told["nodes"]) > 1
     assert told["ntasks-per-node"] == told["gpus-per-node"]
+
+
+def stand_in_for_python(tmp_path, script):
+    file = tmp_path / "python"
+    file.write_text(f"#!/usr/bin/env bash\n{script}\n")
+    file.chmod(0o755)
+    return {"ECGFAIR_PYTHON": str(file)}
+
+
+SAY = 'echo "$* | gpu ${CUDA_VISIBLE_DEVICES-unset} | ${SLURM_JOB_NAME-}" >> "python.$BASHPID"'
+
+
+def said(tmp_path):
+    return sorted(file.read_text().strip() for file in tmp_path.glob("python.*"))
+
+
+def test_a_task_of_a_sweep_is_one_trial_that_starts_its_own_processes(slurm, tmp_path):
+    done, _ = run(SCRIPTS / "sweep.sbatch", slurm | stand_in_for_python(tmp_path, SAY), tmp_path, "lab/ecg/abc")
+    assert done.returncode == 0, done.stderr
+    assert said(tmp_path) == ["-m wandb agent --count 1 lab/ecg/abc | gpu unset | interactive"]
+    assert "array" in directives(SCRIPTS / "sweep.sbatch")
+
+
+def test_a_sweep_has_to_be_named(slurm, tmp_path):
+    done, _ = run(SCRIPTS / "sweep.sbatch", slurm | stand_in_for_python(tmp_path, SAY), tmp_path)
+    assert done.returncode != 0
+    assert "names no sweep" in done.stderr
+    assert said(tmp_path) == []
+
+
+def test_a_study_has_a_worker_for_each_device_of_one_node(slurm, tmp_path):
+    environment = slurm | stand_in_for_python(tmp_path, SAY) | {"CUDA_VISIBLE_DEVICES": "0,3"}
+    done, asked = run(STUDY, environment, tmp_path, "a file.yaml", "--trials", "9")
+    assert done.returncode == 0, done.stderr
+    command = "-m ecgfair sweep a file.yaml --trials 9 --workers 1"
+    assert said(tmp_path) == [f"{command} | gpu {gpu} | interactive" for gpu in ("0", "3")]
+    assert asked["scontrol"] == []
+    assert directives(STUDY)["nodes"] == "1"
+
+
+def test_a_study_without_devices_has_one_worker(slurm, tmp_path):
+    done, _ = run(STUDY, slurm | stand_in_for_python(tmp_path, SAY), tmp_path, "a.yaml")
+    assert done.returncode == 0, done.stderr
+    assert len(said(tmp_path)) == 1
+
+
+def test_a_study_fails_if_a_worker_does(slurm, tmp_path):
+    fails = stand_in_for_python(tmp_path, '[[ "$CUDA_VISIBLE_DEVICES" != 0 ]] || exit 2')
+    done, asked = run(STUDY, slurm | fails | {"CUDA_VISIBLE_DEVICES": "0,1"}, tmp_path, "a.yaml")
+    assert done.returncode == 2
+    assert asked["scontrol"] == []
+
+
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_a_study_lets_its_workers_end_and_is_queued_again_when_its_time_is_over(slurm, tmp_path, number, requeued):
+    waits = """
+        trap 'sleep 0.3; touch "saved.$CUDA_VISIBLE_DEVICES"; exit 130' TERM
+        touch "began.$CUDA_VISIBLE_DEVICES"
+        while true; do sleep 0.05; done"""
+    environment = slurm | stand_in_for_python(tmp_path, waits) | {"CUDA_VISIBLE_DEVICES": "0,1"}
+    with subprocess.Popen([BASH, str(STUDY), "a.yaml"], cwd=tmp_path, env=environment) as shell:
+        for _ in range(600):
+            if len(list(tmp_path.glob("began.*"))) == 2:
+                break
+            time.sleep(0.05)
+        shell.send_signal(number)
+        assert shell.wait(60) == (0 if requeued else 130)
+    assert sorted(file.name for file in tmp_path.glob("saved.*")) == ["saved.0", "saved.1"]
+    assert (tmp_path / "scontrol.txt").exists() == requeued
+
+
+def test_slurm_tells_the_shell_of_a_study_which_tells_its_workers():
+    assert directives(STUDY)["signal"].startswith("B:USR1@")
+    assert {"requeue", "open-mode"} <= directives(STUDY).keys()
