@@ -232,7 +232,7 @@ class _HttpFolder:
             login = base64.b64encode(f"{uri.user}:{uri.password}".encode()).decode()
             request.add_unredirected_header("Authorization", f"Basic {login}")  # another host must not learn it
         try:
-            with urllib.request.urlopen(request, timeout=_STALL_SECONDS) as response:  # noqa: S310  # as above
+            with urllib.request.urlopen(request, timeout=_STALL_SECONDS) as response:  # noqa: S310  # nosec B310  # as above
                 while block := response.read(BLOCK):
                     yield block
         except HTTPError as error:

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 import logging
 import warnings
+from typing import Final
+
+HOME_NOTICES: Final = (
+    "mkdir -p failed for path",
+    "is not a writable directory",
+    "Matplotlib created a temporary cache directory",
+    "Matplotlib is building the font cache",
+)
+"""What Matplotlib says of a home that is not there or can't be written to. It does without, in a temporary folder."""
+
+
+def quiet_without_home() -> None:
+    """Have Matplotlib keep to itself that it finds no home; before it is imported, which is when it looks."""
+    for name in ("matplotlib", "matplotlib.font_manager"):
+        logging.getLogger(name).addFilter(_is_worth_telling)
+
+
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    return not any(notice in record.getMessage() for notice in HOME_NOTICES)
 
 
 def quiet() -> None:

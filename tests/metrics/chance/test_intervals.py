@@ -83,7 +83,9 @@ def test_a_difference_of_few_patients_has_the_interval_of_student():
 
 def test_a_mean_of_many_patients_has_the_interval_of_scipys_bootstrap():
     values = torch.rand(300, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    expected = scipy.stats.bootstrap((values.numpy(),), np.mean, n_resamples=4000, rng=np.random.default_rng(0))
+    # `random_state` is what `rng` was before scipy 1.15, and still is.
+    chance = np.random.default_rng(0)
+    expected = scipy.stats.bootstrap((values.numpy(),), np.mean, n_resamples=4000, random_state=chance)
     width = expected.confidence_interval.high - expected.confidence_interval.low
     for bounded in (True, False):
         low, high = confidence_interval(resampled_means(values), None, bounded=bounded)
