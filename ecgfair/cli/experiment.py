@@ -18,8 +18,10 @@ from typing_extensions import override
 from data_modules.streaming import datamodules, mixture  # noqa: F401  # so that their classes have short names
 from data_modules.streaming.base import StoresDataModule
 from ecgfair.callbacks import BEST, EpochLine
+from ecgfair.cli.fail_safe import FailSafeWandbLogger, build_logger
 from ecgfair.cli.parse_errors import in_one_line
 from ecgfair.cli.run_folder import check_run_folder, is_other_process, set_aside
+from ecgfair.cli.run_path import run_path
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError, EcgFairError
 from ecgfair.training import EcgModule
@@ -82,12 +84,13 @@ class ExperimentCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--run",
-            type=str,
+            type=run_path,
             required=True,
-            help="Folder that the run writes all it makes into, for example runs/mine.",
+            help="Folder that the run writes all it makes into, for example runs/mine or runs/$SLURM_JOB_ID.",
         )
         parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run that is in that folder.")
         parser.link_arguments("run", "trainer.default_root_dir")
+        parser.add_instantiator(build_logger, Logger, subclasses=True)
         # What a model has to know of the data is never typed twice. A link to what a model lacks is skipped.
         for name in ("label_names", "label_prevalence", "training_records", "training_data"):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
@@ -163,6 +166,9 @@ class ExperimentCLI(LightningCLI):
         log_folder = folder if verb == "fit" else folder / verb
         asked = self._get(self.config_init, "trainer")["logger"]
         others: list[Logger] = [asked] if isinstance(asked, Logger) else asked if isinstance(asked, list) else []
+        for logger in others:
+            if isinstance(logger, FailSafeWandbLogger):
+                logger.keep_in(log_folder)
         # The CSV log comes first, and is there with and without others: the run folder is complete by itself.
         kwargs["logger"] = [CSVLogger(log_folder, name="", version=""), *others]
         return super().instantiate_trainer(**kwargs)
