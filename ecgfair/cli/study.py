@@ -130,7 +130,7 @@ class Study:
         study = optuna.create_study(
             storage=storage,
             study_name=self.sweep.name,
-            direction=self.sweep.goal,
+            direction="minimize" if self.sweep.goal == "minimize" else "maximize",
             load_if_exists=True,
             pruner=optuna.pruners.NopPruner()
             if halving is None

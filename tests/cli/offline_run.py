@@ -14,7 +14,7 @@ FULL, LAST = 1, 4
 
 
 def records(path: Path) -> Iterator:
-    """Yield the records of a .wandb file, which has the format of a LevelDB log (blocks of 32 KiB, records in parts)."""
+    """Yield the records of a .wandb file, a LevelDB log: blocks of 32 KiB, records in parts."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, position, parts = path.read_bytes(), HEADER, b""
