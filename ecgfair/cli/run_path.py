@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from ecgfair.errors import ConfigurationError
+
 VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 """``$NAME`` or ``${NAME}``, as in a shell."""
 
@@ -25,14 +27,15 @@ def run_path(text: str, environment: Mapping[str, str] | None = None) -> str:
         The path, without variables.
 
     Raises:
-        ValueError: A variable is not set or is empty: two runs would share a folder.
+        ConfigurationError: A variable is not set or is empty: two runs would share a folder.
     """
     known = os.environ if environment is None else environment
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         if not known.get(name):
-            raise ValueError(
+            # No ValueError: of that argparse would say that the value is invalid, and no more.
+            raise ConfigurationError(
                 f"{text} names the environment variable {name}, which is not set: set it, or name a folder without it. "
                 "Sweeps set WANDB_RUN_ID for each trial."
             )

@@ -119,10 +119,7 @@ def sweep_folder(command: Sequence[str]) -> Path:
             f"The run folder of the sweep's command is {str(named)!r}: expected --run runs/sweeps/NAME/${RUN_ID}, so "
             "that each trial has a folder of its own."
         )
-    try:
-        return Path(run_path(str(named.parent)))
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
+    return Path(run_path(str(named.parent)))
 
 
 def last_line(log: Path) -> str:

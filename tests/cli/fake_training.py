@@ -24,7 +24,7 @@ folder = Path(given.run)
 if folder.exists() and not given.ckpt_path and given.overwrite == "false":
     sys.exit(f"ecgfair: {folder} holds a run already.")
 if given.x == given.fail:
-    print("Traceback (most recent call last):\n  …\necgfair: the loss is no number any more\n", file=sys.stderr)
+    sys.stderr.write("Traceback (most recent call last):\n  …\necgfair: the loss is no number any more\n\n")
     sys.exit(2)
 (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
 with (folder / "starts").open("a") as starts:

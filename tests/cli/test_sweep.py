@@ -84,7 +84,8 @@ def test_both_workers_work_at_the_same_time(tmp_path):
     process = started(sweep_file(tmp_path, UNIFORM, more=["--slow"]), 2, 2)
     wait_for(lambda: len(waiting_trials(tmp_path)) == 2)
     (tmp_path / "runs" / "go").touch()
-    assert process.wait(TIMEOUT) == 0
+    process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
 
 
 def test_two_commands_share_a_study_and_run_no_trial_twice(tmp_path):
@@ -136,7 +137,7 @@ def test_a_sweep_that_is_killed_goes_on_by_the_same_command_where_its_trials_wer
     process = started(*command)
     killed = wait_for(lambda: len(found := waiting_trials(tmp_path)) == 2 and found)
     process.kill()
-    process.wait()
+    process.communicate(timeout=TIMEOUT)
     # Its trials are still running: they have to be ended, or two processes would write into one folder.
     again = started(*command)
     wait_for(lambda: all(len((tmp_path / "runs" / run / "starts").read_text().splitlines()) == 2 for run in killed))

@@ -180,7 +180,7 @@ def test_a_run_folder_may_be_named_by_variables_and_never_by_one_that_is_not_set
     assert run_path("runs/$A/${B}x", {"A": "1", "B": "2"}) == "runs/1/2x"
     assert run_path("runs/mine", {}) == "runs/mine"
     for environment in ({}, {"A": ""}):
-        with pytest.raises(ValueError, match="variable A, which is not set"):
+        with pytest.raises(ConfigurationError, match="variable A, which is not set"):
             run_path("runs/$A", environment)
 
 
