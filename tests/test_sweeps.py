@@ -1,5 +1,6 @@
 """Every sweep that is shipped: expanded as the agent of Weights & Biases does, and one trial of it run for real."""
 
+import json
 import os
 import queue
 import subprocess
@@ -23,7 +24,17 @@ TINY = [
     "--trainer.accelerator=cpu",
     "--data.init_args.batch_size=8",
 ]
-ENCODER = '{"name": "ResidualEncoder", "arguments": {"widths": [8, 16], "trend_widths": [4, 8]}}'
+ENCODER = {
+    "name": "TwoScaleEncoder",
+    "arguments": {
+        "widths": [8, 16],
+        "trend_widths": [4, 8],
+        "shape_widths": [8, 8],
+        "rhythm_width": 4,
+        "beat_widths": [8, 8],
+        "beat_embedding": 8,
+    },
+}
 FAST = {
     "trainer": {
         "callbacks": [
@@ -84,7 +95,13 @@ def trial(path, tmp_path, store, monkeypatch, *more):
     (tmp_path / "fast.yaml").write_text(yaml.safe_dump(FAST if path.stem != "pretrain" else {}))
     first_args = next(n for n, word in enumerate(command) if word.startswith("--trainer.logger"))
     config = ["--config", str(tmp_path / "fast.yaml")] if path.stem != "pretrain" else []
-    command = [*command[:first_args], *config, *command[first_args:], *TINY, f"--model.init_args.encoder={ENCODER}"]
+    command = [
+        *command[:first_args],
+        *config,
+        *command[first_args:],
+        *TINY,
+        f"--model.init_args.encoder={json.dumps(ENCODER)}",
+    ]
     command += [f"--data.init_args.store={store}", f"--run={tmp_path}/runs/$WANDB_RUN_ID", *more]
     environment |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "PYTHONPATH": str(ROOT)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
