@@ -139,7 +139,7 @@ class Study:
         # A sampler with the same seed would begin again with the same trials when a sweep goes on.
         seed = len(study.get_trials(deepcopy=False))
         study.sampler = (
-            optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # others are running while it is asked
+            optuna.samplers.TPESampler(seed=seed)
             if self.sweep.method == "bayes"
             else optuna.samplers.RandomSampler(seed=seed)
         )
