@@ -22,6 +22,7 @@ VERBS: Final = {
     "validate": "measure a checkpoint on the validation folds",
     "test": "measure a checkpoint on the test folds, which nothing else reads",
     "predict": "write a checkpoint's predictions for all but the test folds",
+    "sweep": "search settings by a sweep file, in parallel, without a server: `sweep experiments/sweeps/finetune.yaml`",
     "audit": "measure how well any model serves each group, from its predictions: `audit predictions.parquet`",
 }
 

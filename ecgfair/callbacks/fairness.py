@@ -46,7 +46,7 @@ class Fairness(EpochMeasurement[OperatingPoints]):
     Every rank logs the same keys with the same values: ``val/auroc/macro``, ``head``, ``medium``, ``tail``,
     ``common_rare_gap``, and for each attribute ``val/fair/<attribute>/auroc_gap``, ``tpr_gap``, ``fpr_gap``,
     ``ece_gap`` (worst group minus best, of the bias-corrected calibration error) and ``worst_auroc``; see
-    ``metrics.fairness.evaluate``. ``test/`` likewise; undefined is NaN.
+    ``metrics.fairness.evaluate``; with ``bound`` also ``val/fair/bounded_macro``. ``test/`` likewise; undefined is NaN.
 
     Thresholds for TPR and FPR are chosen anew at each validation epoch, on its records, and are in every checkpoint;
     ``test`` takes them from there and never chooses any.
@@ -74,6 +74,9 @@ class Fairness(EpochMeasurement[OperatingPoints]):
         resamples: Of the patients, for the intervals at the end; 0 for none.
         permutations: For the tests of the largest gaps at the end; 0 for none.
         seed: Of resamples and permutations.
+        bound: The least AUROC that the worst group of each attribute may have. ``val/fair/bounded_macro`` is then
+            logged, which a sweep or ``BestCheckpoint`` can maximise: ``val/auroc/macro`` where the bound is kept, below
+            0 where it is not, see ``metrics.worst_group_bound``.
 
     Raises:
         ConfigurationError: A value is impossible; or, on running, module, outputs or batch lack what is needed.
@@ -93,6 +96,7 @@ class Fairness(EpochMeasurement[OperatingPoints]):
         resamples: int = 1000,
         permutations: int = 1000,
         seed: int = 0,
+        bound: float | None = None,
     ) -> None:
         super().__init__("operating_points", OperatingPoints.from_dict, logged="(auroc|fair)")
         self.attributes = Attributes(attributes, age_edges)
@@ -104,6 +108,7 @@ class Fairness(EpochMeasurement[OperatingPoints]):
             details=True,
             resamples=resamples,
             seed=seed,
+            bound=bound,
         )
         self.config = replace(final, details=False, resamples=0)
         of_columns = {name: (group,) for name, group in self.config.reference.items() if name in self.attributes.names}

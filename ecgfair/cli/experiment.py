@@ -21,11 +21,13 @@ from ecgfair.callbacks import BEST, LAST, EpochLine, FiniteLoss, Preemption
 from ecgfair.callbacks.run_folder import leaves_files
 from ecgfair.cli.differences import differences, read_config
 from ecgfair.cli.environment import environment, versions_changed
+from ecgfair.cli.fail_safe import FailSafeWandbLogger, build_logger
 from ecgfair.cli.faults import told_faults
 from ecgfair.cli.metrics_file import MetricsFile
 from ecgfair.cli.parse_errors import arguments_of, in_one_line
 from ecgfair.cli.run_config import RunConfig, as_settings
 from ecgfair.cli.run_folder import CONFIG, Occupied, Start, clear, is_other_process, plan_start
+from ecgfair.cli.run_path import run_path
 from ecgfair.cli.run_state import RUN, State, command_line, write_end, write_start
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import ConfigurationError, DivergedError, EcgFairError, PreemptedError
@@ -125,12 +127,13 @@ class ExperimentCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--run",
-            type=str,
+            type=run_path,
             required=True,
-            help="Folder that the run writes all it makes into, for example runs/mine.",
+            help="Folder that the run writes all it makes into, for example runs/mine or runs/$SLURM_JOB_ID.",
         )
         parser.add_argument("--overwrite", type=bool, default=False, help="Replace the run that is in that folder.")
         parser.link_arguments("run", "trainer.default_root_dir")
+        parser.add_instantiator(build_logger, Logger, subclasses=True)
         # What a model has to know of the data is never typed twice. A link to what a model lacks is skipped.
         for name in ("label_names", "label_prevalence", "training_records", "training_data"):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
@@ -254,6 +257,9 @@ class ExperimentCLI(LightningCLI):
         log_folder = folder if verb == "fit" else folder / verb
         asked = self._get(self.config_init, "trainer")["logger"]
         others: list[Logger] = [asked] if isinstance(asked, Logger) else asked if isinstance(asked, list) else []
+        for logger in others:
+            if isinstance(logger, FailSafeWandbLogger):
+                logger.keep_in(log_folder)
         # The table comes first, and is there with and without others: the run folder is complete by itself.
         kwargs["logger"] = [MetricsFile(log_folder), *others]
         plugins = self._get(self.config_init, "trainer")["plugins"] or []

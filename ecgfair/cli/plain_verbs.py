@@ -17,6 +17,7 @@ from data_modules.stores.publish import publish
 from data_modules.stores.store import RecordStore
 from data_modules.synthetic.writing.synthesize import synthesize
 from ecgfair.cli.parse_errors import in_one_line
+from ecgfair.cli.sweep import sweep
 from ecgfair.errors import ConfigurationError
 from ecgfair.report.audit import audit
 from ecgfair.report.ecg_page import draw_page, save_page
@@ -73,13 +74,9 @@ PLAIN_VERBS: Final[Mapping[str, Any]] = {
     "benchmark": {"data": benchmark_data, "store": benchmark_store},
     "synthesize": synthesize,
     "audit": audit,
+    "sweep": sweep,
 }
 """Verbs that are plain functions, or one a subcommand."""
-
-
-def is_plain(verb: str) -> bool:
-    """Whether a verb is a function, not an experiment."""
-    return verb == "inspect" or verb in PLAIN_VERBS
 
 
 def call(verb: str, arguments: Sequence[str]) -> None:

@@ -24,7 +24,8 @@ from ecgfair.metrics.kernels.checks import check_predictions
 from ecgfair.metrics.long_tail import LongTail
 from ecgfair.metrics.overall import overall_blocks
 from ecgfair.metrics.predictions import Predictions
-from ecgfair.metrics.statistics import STATISTICS
+from ecgfair.metrics.statistics import AUROC, STATISTICS
+from ecgfair.metrics.worst_group_bound import bounded_row, check_bound
 
 LEAST_RESAMPLES = 100
 """Fewer can't tell where 95 % of them lie."""
@@ -45,6 +46,8 @@ class FairnessConfig:
         details: Compare groups label by label, too; without, AUROC alone is given by label.
         resamples: How many resamples of the patients the intervals are made of; 0 for none.
         seed: Of the resamples.
+        bound: The least AUROC that the worst group of every attribute may have, see ``worst_group_bound``; the mean
+            AUROC under this bound is then a row of the report. ``None`` for none.
 
     Raises:
         ConfigurationError: A value is impossible.
@@ -59,6 +62,7 @@ class FairnessConfig:
     details: bool = False
     resamples: int = 0
     seed: int = 0
+    bound: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could only fail once the records are there."""
@@ -76,6 +80,9 @@ class FairnessConfig:
         for name in self.statistics:
             if name not in STATISTICS:
                 raise ConfigurationError(f"There is no statistic {name!r}.{did_you_mean(name, STATISTICS)}")
+        check_bound(self.bound)
+        if self.bound is not None and AUROC not in self.statistics:
+            raise ConfigurationError(f"bound is {self.bound}, of an AUROC: expected {AUROC} among the statistics.")
 
     def check_reference(self, groupings: Mapping[str, tuple[str, ...]]) -> None:
         """Refuse a reference that is no group.
@@ -125,7 +132,10 @@ def evaluate(predictions: Predictions, config: FairnessConfig | None = None) -> 
         ConfigurationError: A reference names no group.
         ValueError: Probabilities or targets are not what they should be; see ``auroc``.
     """
-    return FairnessReport(tuple(row for block in evaluation_blocks(predictions, config) for row in block.finished()))
+    rows = [row for block in evaluation_blocks(predictions, config) for row in block.finished()]
+    if config is not None and config.bound is not None:
+        rows.append(bounded_row(rows, config.bound))
+    return FairnessReport(tuple(rows))
 
 
 def evaluation_blocks(predictions: Predictions, config: FairnessConfig | None = None) -> Iterator[Block]:

@@ -31,10 +31,12 @@ RATIO: Final = "ratio"
 GROUP_MIN: Final = "group_min"
 GROUP_MAX: Final = "group_max"
 COMMON_RARE_GAP: Final = "common_rare_gap"
+BOUNDED: Final = "bounded"
 
 LOGGED_GAPS: Final = {AUROC: "auroc_gap", TPR: "tpr_gap", FPR: "fpr_gap", ECE_DEBIASED: "ece_gap"}
 """Statistics whose ``spread`` is logged for every attribute, and as what."""
 WORST_AUROC: Final = "worst_auroc"
+BOUNDED_MACRO: Final = "bounded_macro"
 
 _DTYPES: Final = {
     "value": "float64",
@@ -59,7 +61,8 @@ class Row(NamedTuple):
         aggregate: What of it. ``value`` in the group; ``gap``, its signed difference to the reference group, of a mean
             over the labels defined in both; ``shared``, the group's mean over these labels; ``spread`` and ``worst``
             as ``fairness.evaluate`` defines them; ``difference``, ``ratio``, ``group_min``, ``group_max`` over the
-            known groups with support, as fairlearn's MetricFrame has them; ``common_rare_gap``.
+            known groups with support, as fairlearn's MetricFrame has them; ``common_rare_gap``; ``bounded``, see
+            ``worst_group_bound``.
         value: NaN where undefined.
         low: Lower end of the 95 % interval; NaN where there is none, as for extremes over groups.
         high: Upper end.
@@ -122,7 +125,9 @@ class FairnessReport:
                 yield row
 
     def scalars(self, stage: str) -> dict[str, float]:
-        """Return what is logged. The keys depend on nothing but the stage and the attributes; undefined is NaN.
+        """Return what is logged; undefined is NaN.
+
+        The keys depend on nothing but the stage, the attributes, and whether a bound on the worst group was set.
 
         Args:
             stage: First part of each key: ``"val"`` or ``"test"``.
@@ -134,6 +139,8 @@ class FairnessReport:
             for statistic, name in LOGGED_GAPS.items():
                 values[f"{start}/{name}"] = self._value(attribute, statistic, SPREAD)
             values[f"{start}/{WORST_AUROC}"] = self._value(attribute, AUROC, WORST)
+        for row in self.select(OVERALL, AUROC, BOUNDED):
+            values[f"{stage}/fair/{BOUNDED_MACRO}"] = row.value
         return values
 
     def _value(self, attribute: str, statistic: str, aggregate: str, label: str = MACRO) -> float:

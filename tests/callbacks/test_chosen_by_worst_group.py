@@ -51,12 +51,18 @@ def loader(seed):
 def tested(tmp_path_factory):
     """What is logged on test records of the checkpoint that each metric chose on validation records."""
     folder = tmp_path_factory.mktemp("chosen")
-    keys = {"average": "val/auroc/macro", "worst": "val/fair/sex/worst_auroc"}
+    keys = {
+        "average": "val/auroc/macro",
+        "worst": "val/fair/sex/worst_auroc",
+        "bounded": "val/fair/bounded_macro",
+    }
     kept = {
         name: ModelCheckpoint(folder, monitor=key, mode="max", filename=f"{name}-{{epoch}}")
         for name, key in keys.items()
     }
-    fit = trainer_for(folder, fairness(), *kept.values(), enable_checkpointing=True, max_epochs=2)
+    fit = trainer_for(
+        folder, fairness(attributes=("sex",), bound=0.7), *kept.values(), enable_checkpointing=True, max_epochs=2
+    )
     fit.fit(LearnsMenFirst(), loader(0), loader(1))
     paths = {name: checkpoint.best_model_path for name, checkpoint in kept.items()}  # loading one sets them back
     found = {}
@@ -68,6 +74,13 @@ def tested(tmp_path_factory):
 
 def test_the_metrics_choose_different_epochs(tested):
     assert [tested[name][0] for name in ("average", "worst")] == ["average-epoch=0.ckpt", "worst-epoch=1.ckpt"]
+
+
+def test_under_a_bound_that_the_best_on_average_breaks_the_other_is_chosen_and_keeps_to_it_on_other_records(tested):
+    assert tested["bounded"][0] == "bounded-epoch=1.ckpt"
+    bounded, average = tested["bounded"][1], tested["average"][1]
+    assert bounded["test/fair/bounded_macro"] == bounded["test/auroc/macro"]
+    assert average["test/fair/bounded_macro"] == pytest.approx(average["test/fair/sex/worst_auroc"] - 1)
 
 
 def test_the_worst_group_is_served_better_on_other_records_at_a_price_on_average(tested):
