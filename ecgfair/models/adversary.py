@@ -100,7 +100,8 @@ class DemographicAdversary(nn.Module):
 
         Args:
             features: (B, D); they get no gradient.
-            loss: From predictions (B, A), as ``forward`` returns them, to a scalar.
+            loss: From predictions (B, A), as ``forward`` returns them, to a scalar; of several processes to one whose
+                mean over them is the loss, see ``losses.mean``.
         """
         if self._stopped is not None:
             self._optimizer.load_state_dict(self._stopped)

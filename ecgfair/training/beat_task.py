@@ -6,10 +6,11 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ecgfair.anomaly.normal_beats import shape_of
 from ecgfair.ecg import EcgBatch
+from ecgfair.losses.mean import Mean, precise
 from ecgfair.signals.aligned_beats import CLOCK, FIRST, aligned_beats, median_beats
 from ecgfair.signals.alteration import Alteration
 from ecgfair.signals.baseline import without_baseline
@@ -25,8 +26,8 @@ change."""
 
 def altered_beat_loss(
     network: nn.Module, batch: EcgBatch, sampling_rate: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """Return the cross-entropy of telling altered median beats from unaltered ones, a scalar; 0 without beats.
+) -> Mean:
+    """Return the cross-entropy of telling altered median beats from unaltered ones; 0 without beats.
 
     Args:
         network: Maps shapes of beats (B, leads, points) to logits (B,).
@@ -41,11 +42,13 @@ def altered_beat_loss(
     missing = beat.isnan()
     there = ~missing.all(dim=-1).all(dim=-1)
     if not bool(there.any()):
-        return torch.stack([weight.sum() for weight in network.parameters()]).sum() * 0
+        nothing = torch.stack([weight.sum() for weight in network.parameters()]).sum() * 0
+        return Mean.over(nothing, 0)
     beat, missing = (part[there].repeat(ALTERATIONS, 1, 1) for part in (beat.nan_to_num(), missing))
     peak = torch.full((len(beat), 1), round(-FIRST * CLOCK), device=beat.device)
     altered, changed = ALTERATION(beat, peak, CLOCK, generator)
     both = torch.cat([beat, altered]).masked_fill(torch.cat([missing, missing]), torch.nan)
     is_altered = (changed & ~missing).flatten(1).any(dim=1)
     truth = torch.cat([torch.zeros_like(is_altered), is_altered]).to(beat.dtype)
-    return F.binary_cross_entropy_with_logits(network(shape_of(both).nan_to_num()), truth)
+    logits = precise(network(shape_of(both).nan_to_num()))
+    return Mean.over(F.binary_cross_entropy_with_logits(logits, precise(truth)), len(logits))

@@ -17,7 +17,8 @@ from ecgfair.anomaly.terms import Geometry
 from ecgfair.ecg import AttributeStatistics, EcgBatch, Preprocessing
 from ecgfair.errors import ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
-from ecgfair.losses.restoration import masked_mean, trend_restoration_loss, uncertain_restoration_loss
+from ecgfair.losses.mean import Mean, precise
+from ecgfair.losses.restoration import trend_restoration_loss, uncertain_restoration_loss
 from ecgfair.models.encoder import EncoderSpec
 from ecgfair.models.restoration import RestorationNetwork
 from ecgfair.signals.alteration import Alteration
@@ -25,7 +26,7 @@ from ecgfair.signals.beats import random_beat
 from ecgfair.signals.mask_schemes import hide
 from ecgfair.signals.masking import span_mask
 from ecgfair.signals.normalisation import min_max
-from ecgfair.training.base import EcgModule, Optimisation
+from ecgfair.training.base import EcgModule, Optimisation, Stage
 from ecgfair.training.beat_task import altered_beat_loss
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, save_encoder
 from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
@@ -132,14 +133,14 @@ class PretrainModule(EcgModule):
             )
         save_encoder(folder, self.network.encoder, self.encoder_checkpoint)
 
-    def losses(self, batch: EcgBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return the losses of a batch, unweighted, each a scalar, named as in ``PretrainWeights``.
+    def losses(self, batch: EcgBatch, generator: torch.Generator | None = None) -> dict[str, Mean]:
+        """Return the losses of a batch, unweighted, named as in ``PretrainWeights``.
 
         Args:
             batch: The batch.
             generator: Source of all randomness but dropout, on the batch's device; the default one if None.
         """
-        losses: dict[str, Tensor] = {}
+        losses: dict[str, Mean] = {}
         if self.weights.restores:
             losses |= self._restoration_losses(batch, generator)
         if self.weights.altered:
@@ -152,7 +153,7 @@ class PretrainModule(EcgModule):
             losses |= single_beat_losses(self.network.encoder, self.network.beat_restorer, batch, rate, generator)
         return losses
 
-    def _restoration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def _restoration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Mean]:
         """Hide, restore and compare; predict attributes on the way."""
         signal, recorded = self._scaled(batch), batch["recorded"].expand(batch["signal"].shape)
         rate, beats = self.preprocessing.sampling_rate, batch["beats"]
@@ -192,7 +193,7 @@ class PretrainModule(EcgModule):
             "sex": sex,
         }
 
-    def _alteration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def _alteration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Mean]:
         """Show every record as it is and altered; tell which is which, and where."""
         signal, recorded = batch["signal"], batch["recorded"].expand(batch["signal"].shape)
         altered, changed = self.alteration(signal, batch["beats"], self.preprocessing.sampling_rate, generator)
@@ -205,24 +206,25 @@ class PretrainModule(EcgModule):
         logit, where = self.network.tell_altered(self.network.encode_global(both * gain), both.shape[-1])
         is_altered = torch.cat([torch.zeros_like(logit[: len(signal)]), changed.flatten(1).any(dim=1).to(logit.dtype)])
         truth = torch.cat([torch.zeros_like(changed), changed]).to(where.dtype)
-        by_sample = F.binary_cross_entropy_with_logits(where, truth, reduction="none")
+        by_sample = F.binary_cross_entropy_with_logits(precise(where), precise(truth), reduction="none")
+        by_record = F.binary_cross_entropy_with_logits(precise(logit), precise(is_altered))
         return {
-            "altered": F.binary_cross_entropy_with_logits(logit, is_altered),
-            "altered_map": masked_mean(by_sample, recorded),
+            "altered": Mean.over(by_record, len(logit)),
+            "altered_map": Mean.of(by_sample, recorded),
         }
 
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses."""
-        return self._total(self.losses(batch), batch, "train")
+        return self._total(self.losses(batch), "train").over_processes()
 
     def validation_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return the same on masks that depend on the batch's number alone."""
-        return {"loss": self._total(self._repeatable_losses(batch, batch_idx), batch, "val")}
+        return {"loss": self._total(self._repeatable_losses(batch, batch_idx), "val").value}
 
     def test_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor | AnomalyScores]:
         """Return the losses as in validation, and the anomaly scores."""
-        loss = self._total(self._repeatable_losses(batch, batch_idx), batch, "test")
-        return {"loss": loss, "anomaly": self.anomaly_scores(batch)}
+        loss = self._total(self._repeatable_losses(batch, batch_idx), "test")
+        return {"loss": loss.value, "anomaly": self.anomaly_scores(batch)}
 
     def predict_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, AnomalyScores]:
         """Return the anomaly scores."""
@@ -264,14 +266,13 @@ class PretrainModule(EcgModule):
     def _scaled(self, batch: EcgBatch) -> Tensor:
         return min_max(batch["signal"], batch["recorded"]) if self.choices.scale == "min_max" else batch["signal"]
 
-    def _repeatable_losses(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
+    def _repeatable_losses(self, batch: EcgBatch, batch_idx: int) -> dict[str, Mean]:
         generator = torch.Generator(batch["signal"].device).manual_seed(VALIDATION_SEED + batch_idx)
         return self.losses(batch, generator)
 
-    def _total(self, losses: dict[str, Tensor], batch: EcgBatch, stage: str) -> Tensor:
-        weighted = [getattr(self.weights, name) * loss for name, loss in losses.items()]
-        total = torch.stack(weighted).sum()
-        self.log_losses(stage, total, losses, batch)
+    def _total(self, losses: dict[str, Mean], stage: Stage) -> Mean:
+        total = Mean.sum_of(getattr(self.weights, name) * loss for name, loss in losses.items())
+        self.log_losses(stage, total, losses)
         return total
 
 

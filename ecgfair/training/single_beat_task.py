@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ecgfair.ecg import EcgBatch
 from ecgfair.losses.attributes import attribute_losses
+from ecgfair.losses.mean import Mean, precise
 from ecgfair.models.beat_restorer import BeatRestorer
 from ecgfair.models.encoder import Encoder
 from ecgfair.signals.augmentation import Augmentation
@@ -33,8 +34,8 @@ def single_beat_losses(
     batch: EcgBatch,
     sampling_rate: float,
     generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
-    """Return the losses ``single_beat`` and ``single_beat_attributes``, scalars; 0 without beats.
+) -> dict[str, Mean]:
+    """Return the losses ``single_beat`` and ``single_beat_attributes``; 0 without beats.
 
     Args:
         encoder: Has ``embed_beats``.
@@ -48,17 +49,17 @@ def single_beat_losses(
     there = view.column >= 0
     if not bool(there.any()):
         nothing = _nothing(encoder, restorer)
-        return {"single_beat": nothing, "single_beat_attributes": nothing}
+        return {"single_beat": nothing, "single_beat_attributes": nothing + nothing}
     beats = view.each[there]
     hidden = hidden_places(beats.shape, beats.device, generator)
     restored, attributes = restorer(encoder.embed_beats(beats.masked_fill(hidden, 0)))
     # A lead that was not recorded is 0, and so is what lies before the record.
     counted = hidden & (beats != 0)
-    error = F.smooth_l1_loss(restored, beats, reduction="none")
+    error = F.smooth_l1_loss(precise(restored), precise(beats), reduction="none")
     of_record = batch["attributes"][:, None].expand(-1, there.shape[1], -1)[there]
     measures, sex = attribute_losses(attributes, of_record)
     return {
-        "single_beat": (error * counted).sum() / counted.sum().clamp(min=1),
+        "single_beat": Mean.of(error, counted),
         "single_beat_attributes": measures + sex,
     }
 
@@ -83,5 +84,6 @@ def hidden_places(shape: torch.Size, device: torch.device, generator: torch.Gene
     return torch.where(by_time, in_span[:, None], of_leads[:, :, None])
 
 
-def _nothing(*modules: nn.Module) -> Tensor:
-    return torch.stack([weight.sum() for module in modules for weight in module.parameters()]).sum() * 0
+def _nothing(*modules: nn.Module) -> Mean:
+    nothing = torch.stack([weight.sum() for module in modules for weight in module.parameters()]).sum() * 0
+    return Mean.over(nothing, 0)
