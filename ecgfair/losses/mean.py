@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
+from ecgfair.processes import several_processes
+
 
 @dataclass(frozen=True, eq=False)
 class Mean:
@@ -84,11 +86,6 @@ class Mean:
         all_counts = self.counts.clone()
         distributed.all_reduce(all_counts)
         return (distributed.get_world_size() * self.counts / all_counts.clamp_min(1) * self.terms).sum()
-
-
-def several_processes() -> bool:
-    """Return whether this is one of several processes that train together."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def precise(values: Tensor) -> Tensor:

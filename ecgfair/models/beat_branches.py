@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.blocks import RecordNorm, ResidualBlock
+from ecgfair.models.blocks import ResidualBlock
+from ecgfair.models.dropout import by_slot
+from ecgfair.models.norms import BatchNorm
 from ecgfair.signals.aligned_beats import POINTS
 from ecgfair.signals.beat_view import BeatView
 from ecgfair.signals.rhythm_view import CHANNELS
@@ -57,7 +59,7 @@ class ShapeBranch(nn.Module):
             points = -(-points // stride)
             blocks.append(ResidualBlock(before, width, stride, dropout))
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm1d(widths[-1])
+        self.norm = BatchNorm(widths[-1])
         self.features = points * widths[-1]
 
     def forward(self, beats: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class RhythmBranch(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(before, width, kernel, 1, kernel // 2) for before, kernel in kernels
         )
-        self.norms = nn.ModuleList(RecordNorm(width) for _ in kernels)
+        self.norms = nn.ModuleList(BatchNorm(width) for _ in kernels)
         self.features = 2 * width
 
     def forward(self, rhythm: Tensor) -> Tensor:
@@ -133,7 +135,7 @@ class EachBeatBranch(nn.Module):
         self.shape = ShapeBranch(leads, widths, dropout, setting="beat_widths")
         self.embed = nn.Linear(self.shape.features, embedding)
         told = embedding + CHANNELS
-        self.mix = nn.Sequential(RecordNorm(told), nn.Linear(told, embedding), nn.SiLU())
+        self.mix = nn.Sequential(BatchNorm(told), nn.Linear(told, embedding), nn.SiLU())
         self.features = 3 * embedding
 
     def embed_beats(self, beats: Tensor) -> Tensor:
@@ -144,12 +146,11 @@ class EachBeatBranch(nn.Module):
     def forward(self, view: BeatView) -> Tensor:
         """Map beat views of B records to (B, features); a record without beats has 0."""
         there = view.column >= 0
-        if not bool(there.any()):
-            nothing = torch.stack([weight.sum() for weight in self.parameters()]).sum() * 0
-            return nothing.expand(len(there), self.features)
         place = view.column.clamp(min=0)[:, None].expand(-1, CHANNELS, -1)
         timing = view.rhythm.gather(-1, place).transpose(1, 2)[there]
-        found = self.mix(torch.cat([self.embed_beats(view.each[there]), timing], dim=1))
+        # A batch without a beat goes the same way, as a batch of none: other processes may have some, and wait for it.
+        with by_slot(there):
+            found = self.mix(torch.cat([self.embed_beats(view.each[there]), timing], dim=1))
         rows = _in_rows(found, there)
         mask = there[..., None]
         count = mask.sum(dim=1).clamp(min=1)

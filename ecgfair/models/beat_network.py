@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from ecgfair.models.dropout import RecordDropout
+from ecgfair.models.norms import BatchNorm
 from ecgfair.signals.aligned_beats import POINTS
 
 WIDTHS = (32, 32, 64, 64)
@@ -32,11 +34,11 @@ class BeatNetwork(nn.Module):
             points = -(-points // stride)
             stages += [
                 nn.Conv1d(before, width, kernel, stride, kernel // 2, bias=False),
-                nn.BatchNorm1d(width),
+                BatchNorm(width),
                 nn.SiLU(),
             ]
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(points * WIDTHS[-1], 1))
+        self.head = nn.Sequential(nn.Flatten(), RecordDropout(dropout), nn.Linear(points * WIDTHS[-1], 1))
 
     def forward(self, shapes: Tensor) -> Tensor:
         """Map shapes of beats (B, leads, ``POINTS``), 0 where a lead is missing, to logits (B,)."""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ecgfair.ecg import ATTRIBUTES, FEMALE, MALE, SEX_COLUMN, UNKNOWN_SEX
 from ecgfair.errors import ConfigurationError, did_you_mean
+from ecgfair.models.dropout import own_source
+from ecgfair.signals.draws import rand
 
 SCALES: Final[dict[str, tuple[float, float]]] = {
     "age": (60.0, 20.0),
@@ -157,6 +159,7 @@ class DemographicInput(nn.Module):
 
     def _kept(self, known: Tensor) -> Tensor:
         """Draw which inputs (B, inputs) training does not hide."""
-        everything = torch.rand(len(known), 1, device=known.device)
-        each = torch.rand(known.shape, device=known.device)
+        source = own_source()
+        everything = rand((len(known), 1), source, known.device)
+        each = rand(known.shape, source, known.device)
         return (everything >= self.dropout) & (each >= self.dropout)

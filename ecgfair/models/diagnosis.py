@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from ecgfair.ecg import ATTRIBUTES
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.blocks import MeanMaxPooling, RecordNorm
+from ecgfair.models.blocks import MeanMaxPooling
 from ecgfair.models.conditioning import Conditioning, DemographicInput
+from ecgfair.models.dropout import RecordDropout
 from ecgfair.models.encoder import Encoder
+from ecgfair.models.norms import BatchNorm
 from ecgfair.signals.beat_view import BeatView
 
 
@@ -80,14 +82,14 @@ class DiagnosisNetwork(nn.Module):
         self.encoder = encoder
         of_record = 2 * encoder.channels
         self.features = of_record + sum(encoder.beat_features)
-        self.pool = nn.Sequential(MeanMaxPooling(), nn.Dropout(0.0 if hidden else dropout))
+        self.pool = nn.Sequential(MeanMaxPooling(), RecordDropout(0.0 if hidden else dropout))
         # A label with no positive record starts at one in a thousand: minus infinity would never move.
         odds = [math.log(p / (1 - p)) for p in (min(max(p, 1e-3), 1 - 1e-3) for p in prevalence)]
         start = torch.tensor(odds) * (1 - logit_adjustment)
         self.conditioning = _told(conditioning, of_record)
         self.label_head = _label_head(self.conditioning, of_record, hidden, dropout, start)
         self.attribute_head = nn.Linear(of_record, len(ATTRIBUTES)) if attributes else None
-        self.beat_dropout = nn.Dropout(beat_dropout)
+        self.beat_dropout = RecordDropout(beat_dropout)
         self.beat_conditioning = nn.ModuleList()
         self.beat_heads = nn.ModuleList()
         for features in encoder.beat_features:
@@ -146,11 +148,11 @@ def _deep_head(width: int, hidden: int, dropout: float, last: nn.Linear) -> nn.S
     nn.init.kaiming_normal_(first.weight)
     nn.init.zeros_(first.bias)
     return nn.Sequential(
-        RecordNorm(width),
-        nn.Dropout(dropout / 2),
+        BatchNorm(width),
+        RecordDropout(dropout / 2),
         first,
         nn.ReLU(),
-        RecordNorm(hidden),
-        nn.Dropout(dropout),
+        BatchNorm(hidden),
+        RecordDropout(dropout),
         last,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ecgfair.models.dropout import RecordAttention
+
 
 class ScaleFusion(nn.Module):
     """One self-attention layer over the tokens of both scales together, then each scale takes its tokens back.
@@ -21,7 +23,7 @@ class ScaleFusion(nn.Module):
     def __init__(self, channels: int, heads: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         self.scale_mark = nn.Parameter(torch.zeros(2, channels))
-        self.attention = nn.MultiheadAttention(channels, heads, dropout=dropout, batch_first=True)
+        self.attention = RecordAttention(channels, heads, dropout)
         self.norm_attention = nn.LayerNorm(channels)
         self.mix = nn.Sequential(nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, channels))
         self.norm_mix = nn.LayerNorm(channels)

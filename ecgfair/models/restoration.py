@@ -12,6 +12,7 @@ from ecgfair.errors import ConfigurationError
 from ecgfair.models.beat_network import BeatNetwork
 from ecgfair.models.beat_restorer import BeatRestorer
 from ecgfair.models.blocks import MeanMaxPooling
+from ecgfair.models.dropout import RecordDropout
 from ecgfair.models.encoder import Encoder, Latents
 from ecgfair.models.encoder_base import PartSettings
 
@@ -50,7 +51,7 @@ class AlterationHead(nn.Module):
 
     def __init__(self, channels: int, decoder: nn.Module, dropout: float = 0.2) -> None:
         super().__init__()
-        self.record = nn.Sequential(MeanMaxPooling(), nn.Dropout(dropout), nn.Linear(2 * channels, 1))
+        self.record = nn.Sequential(MeanMaxPooling(), RecordDropout(dropout), nn.Linear(2 * channels, 1))
         self.decoder = decoder
 
     def forward(self, tokens: Tensor, length: int) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.signals.alteration_kinds import KINDS
 from ecgfair.signals.alteration_records import FAR, Records, ordered_peaks
+from ecgfair.signals.draws import Randomness, rows_of
 
 LONGEST_GAP: Final = 0.04
 """Seconds. A changed stretch is one, also where altered and original cross for no longer than this."""
@@ -82,9 +83,7 @@ class Alteration:
                 f"Alteration.least_change is {self.least_change}: expected millivolts above 0, such as 0.05."
             )
 
-    def __call__(
-        self, signal: Tensor, beats: Tensor, sampling_rate: float, generator: torch.Generator | None = None
-    ) -> Altered:
+    def __call__(self, signal: Tensor, beats: Tensor, sampling_rate: float, generator: Randomness = None) -> Altered:
         """Return an altered copy, and where it was altered.
 
         Args:
@@ -100,8 +99,10 @@ class Alteration:
         altered = signal.clone()
         for number, kind in enumerate(KINDS.values()):
             rows = (drawn == number).any(dim=1).nonzero()[:, 0]
+            # Also where no record asks for this kind: what the others draw later must not depend on it.
+            source = rows_of(generator, rows)
             if len(rows):
-                some = Records(altered[rows], peaks[rows], chosen[rows], sampling_rate, generator)
+                some = Records(altered[rows], peaks[rows], chosen[rows], sampling_rate, source)
                 some = kind.alter(some)
                 altered[rows], peaks[rows] = some.signal.to(signal.dtype), some.peaks
         changed = close_gaps((altered - signal).abs() > self.least_change, round(LONGEST_GAP * sampling_rate))

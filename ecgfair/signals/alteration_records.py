@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ecgfair.ecg import LEADS
+from ecgfair.signals.draws import Randomness, rand, randn
 
 FAR: Final = 2**30
 """Where padded R peaks are put: after every sample, so that peaks are in order and no window reaches one."""
@@ -49,7 +50,7 @@ class Records:
     peaks: Tensor
     chosen: Tensor
     sampling_rate: float
-    generator: torch.Generator | None = None
+    generator: Randomness = None
 
     @property
     def samples(self) -> Tensor:
@@ -58,7 +59,7 @@ class Records:
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Return (n, *shape) uniform draws."""
-        draw = torch.rand(len(self.signal), *shape, device=self.signal.device, generator=self.generator)
+        draw = rand((len(self.signal), *shape), self.generator, self.signal.device)
         return low + (high - low) * draw
 
     def log_uniform(self, low: float, high: float, *shape: int) -> Tensor:
@@ -67,7 +68,7 @@ class Records:
 
     def normal(self, *shape: int) -> Tensor:
         """Return (n, *shape) standard normal draws."""
-        return torch.randn(len(self.signal), *shape, device=self.signal.device, generator=self.generator)
+        return randn((len(self.signal), *shape), self.generator, self.signal.device)
 
     def chance(self, share: float, *shape: int) -> Tensor:
         """Return (n, *shape) bool, True in this share of draws."""

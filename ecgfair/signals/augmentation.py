@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.signals.beats import crop
 from ecgfair.signals.disturbance import kept_leads, mains, wander, warped, warped_times
+from ecgfair.signals.draws import Randomness, randint, randn
 
 MOST_TIME_WARP: Final = 0.5
 """The greatest change of speed that can be asked for: at half and at one and a half times it, it is another heart."""
@@ -71,7 +71,7 @@ class Augmentation:
         self,
         signal: Tensor,
         sampling_rate: float,
-        generator: torch.Generator | None = None,
+        generator: Randomness = None,
         recorded: Tensor | None = None,
     ) -> Tensor:
         """Return an augmented copy.
@@ -94,7 +94,7 @@ class Augmentation:
         # Drawn here, applied last: where the newer augmentations are off, old runs draw the same numbers again.
         keep = self._kept(signal, recorded, generator) if self.lead_dropout else None
         if self.scaling:
-            factor = torch.randn(len(signal), 1, 1, device=signal.device, generator=generator)
+            factor = randn((len(signal), 1, 1), generator, signal.device)
             signal = signal * (1 + self.scaling * factor.to(signal.dtype))
         signal = self._disturbed(signal, sampling_rate, generator)
         if recorded is not None:
@@ -104,14 +104,14 @@ class Augmentation:
         return signal
 
     def _retimed(
-        self, signal: Tensor, sampling_rate: float, generator: torch.Generator | None, recorded: Tensor | None
+        self, signal: Tensor, sampling_rate: float, generator: Randomness, recorded: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Crop and warp the signal, and what is recorded of it along."""
         batch, _, time = signal.shape
         device = signal.device
         if self.crop_seconds is not None:
             length = min(max(round(self.crop_seconds * sampling_rate), 1), time)
-            start = torch.randint(time - length + 1, (batch,), device=device, generator=generator)
+            start = randint(0, time - length + 1, (batch,), generator, device)
             signal = crop(signal, start, length)
             recorded = None if recorded is None else crop(recorded, start, length)
         if self.time_warp:
@@ -120,13 +120,13 @@ class Augmentation:
             signal, recorded = warped(signal, position, recorded)
         return signal, recorded
 
-    def _kept(self, signal: Tensor, recorded: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def _kept(self, signal: Tensor, recorded: Tensor | None, generator: Randomness) -> Tensor:
         """Draw (B, leads, 1) bool, which leads are not dropped."""
         heard = None if recorded is None else recorded.any(dim=-1)
         shape = (signal.shape[0], signal.shape[1])
         return kept_leads(shape, self.lead_dropout, heard, device=signal.device, generator=generator)[:, :, None]
 
-    def _disturbed(self, signal: Tensor, sampling_rate: float, generator: torch.Generator | None) -> Tensor:
+    def _disturbed(self, signal: Tensor, sampling_rate: float, generator: Randomness) -> Tensor:
         """Add wander, mains hum and noise."""
         shape = (signal.shape[0], signal.shape[1], signal.shape[2])
         device = signal.device
@@ -135,6 +135,6 @@ class Augmentation:
                 added = drawn(shape, amplitude, sampling_rate, device=device, generator=generator)
                 signal = signal + added.to(signal.dtype)
         if self.noise:
-            noise = torch.randn(shape, device=device, generator=generator)
+            noise = randn(shape, generator, device)
             signal = signal + self.noise * noise.to(signal.dtype)
         return signal

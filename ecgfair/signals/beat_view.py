@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from ecgfair.signals.aligned_beats import AlignedBeats, aligned_beats, beats_sid
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.baseline import without_baseline
 from ecgfair.signals.disturbance import kept_leads
+from ecgfair.signals.draws import Draws, Randomness, rand, randint, randn
 from ecgfair.signals.rhythm_view import rhythm_view
 
 LINEAR_TO: Final = 0.3
@@ -92,7 +94,7 @@ def _spread(aligned: AlignedBeats, beats: Tensor) -> tuple[Tensor, Tensor]:
     return each, column
 
 
-def augmented_view(view: BeatView, augmentation: Augmentation, generator: torch.Generator | None = None) -> BeatView:
+def augmented_view(view: BeatView, augmentation: Augmentation, generator: Randomness = None) -> BeatView:
     """Return beat views as they might have come out: of another voltage and noise, R found elsewhere, leads missing.
 
     Args:
@@ -106,16 +108,16 @@ def augmented_view(view: BeatView, augmentation: Augmentation, generator: torch.
     batch, channels, points = view.shape.shape
     leads, device = channels // 2, view.shape.device
     column, each = _drawn(view, generator)
-    shift = torch.randint(-MOST_SHIFT, MOST_SHIFT + 1, (batch, 1, 1), device=device, generator=generator)
+    shift = randint(-MOST_SHIFT, MOST_SHIFT + 1, (batch, 1, 1), generator, device)
     place = (torch.arange(points, device=device) + shift).clamp(0, points - 1)
-    factor = 1 + augmentation.scaling * torch.randn(batch, 1, 1, device=device, generator=generator)
+    factor = 1 + augmentation.scaling * randn((batch, 1, 1), generator, device)
     heard = view.shape[:, :leads].abs().amax(dim=-1) > 0
     kept = kept_leads((batch, leads), augmentation.lead_dropout, heard, device=device, generator=generator)
 
     def changed(beats: Tensor) -> Tensor:
         """Change beats (B, n * leads, points)."""
         beats = factor * beats.gather(-1, place.expand(beats.shape))
-        noise = torch.randn(beats.shape, device=device, generator=generator)
+        noise = randn(beats.shape, generator, device)
         # Where there is nothing, nothing is added: a missing lead, what lies before the record, an empty slot, the
         # difference of a beat from itself.
         noise = noise * (beats != 0) * (augmentation.noise / LINEAR_TO / USUAL_BEATS**0.5)
@@ -123,15 +125,24 @@ def augmented_view(view: BeatView, augmentation: Augmentation, generator: torch.
 
     shape, each = changed(view.shape), changed(each.flatten(1, 2)).view(each.shape)
     is_beat = view.rhythm[:, :1]
-    off = RHYTHM_NOISE * torch.randn(view.rhythm[:, 1:].shape, device=device, generator=generator)
+    off = RHYTHM_NOISE * _of_columns(view.rhythm[:, 1:].shape, generator, device)
     rhythm = torch.cat([is_beat, view.rhythm[:, 1:] + is_beat * off], dim=1) if augmentation.noise else view.rhythm
     return BeatView(shape, rhythm, each, column, view.has_beat)
 
 
-def _drawn(view: BeatView, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def _of_columns(shape: Sequence[int], generator: Randomness, device: torch.device) -> Tensor:
+    """Draw standard normal numbers (B, channels, K) of the columns of a rhythm view."""
+    batch, channels, columns = shape
+    if isinstance(generator, Draws):
+        # Column by column: a record draws the same however many columns of padding its batch has.
+        return randn((batch, columns, channels), generator, device).transpose(1, 2)
+    return randn(shape, generator, device)
+
+
+def _drawn(view: BeatView, generator: Randomness) -> tuple[Tensor, Tensor]:
     """Return the columns of a few beats of each record, drawn at random, and these beats."""
     there = view.column >= 0
-    chance = torch.rand(there.shape, device=there.device, generator=generator)
+    chance = rand(there.shape, generator, there.device)
     slots = (chance + there).topk(min(TRAINED_BEATS, there.shape[1]), dim=1).indices
     rows = torch.arange(len(there), device=there.device)[:, None]
     return view.column[rows, slots], view.each[rows, slots]

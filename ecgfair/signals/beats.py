@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ecgfair.signals.draws import Randomness, rand
+
 
 class EveryBeat(NamedTuple):
     """All beats of all records of a batch, ``N`` of them, in the order of the records and of their columns of beats.
@@ -41,7 +43,7 @@ class Rhythm(NamedTuple):
 
 
 def random_beat(
-    signal: Tensor, beats: Tensor, before: int, after: int, *, generator: torch.Generator | None = None
+    signal: Tensor, beats: Tensor, before: int, after: int, *, generator: Randomness = None
 ) -> tuple[Tensor, Tensor]:
     """Cut one random heartbeat of each record.
 
@@ -60,7 +62,7 @@ def random_beat(
     """
     # A padded -1 minus `before` is negative and so never a candidate (before >= 0).
     candidate = (beats - before >= 0) & (beats >= 0) & (beats + after <= signal.shape[-1])
-    noise = torch.rand(beats.shape, device=beats.device, generator=generator)
+    noise = rand(beats.shape, generator, beats.device)
     chosen = torch.where(candidate, noise, -1.0).argmax(dim=1, keepdim=True)
     has_beat = candidate.any(dim=1)
     start = torch.where(has_beat, beats.gather(1, chosen)[:, 0] - before, 0)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ecgfair.ecg import LEADS
 from ecgfair.signals.alteration_records import read_at
+from ecgfair.signals.draws import Randomness, rand, randn
 
 WANDER: Final = (0.05, 0.5)
 """Hz, lowest and highest frequency of a wandering baseline: breathing, sweat and slow movement."""
@@ -42,7 +43,7 @@ def wander(
     sampling_rate: float,
     *,
     device: torch.device | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Draw wandering baselines: sums of three slow waves, of which each electrode has its own share and phase.
 
@@ -58,7 +59,7 @@ def wander(
     """
     batch, leads, time = shape
     low, high = math.log(WANDER[0]), math.log(WANDER[1])
-    frequency = (low + (high - low) * torch.rand(batch, WAVES, 1, device=device, generator=generator)).exp()
+    frequency = (low + (high - low) * rand((batch, WAVES, 1), generator, device)).exp()
     waves = _cosine_and_sine(frequency * torch.arange(time, device=device) / sampling_rate)
     drawn = _product(_in_leads(batch, leads, 2 * WAVES, device, generator), waves)
     # The greatest value, not the sum of the waves' heights, so that the height of a short window is as stated.
@@ -71,7 +72,7 @@ def mains(
     sampling_rate: float,
     *,
     device: torch.device | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Draw mains hum of 50 or 60 Hz, each in half of the records; each electrode has its own share and phase.
 
@@ -90,8 +91,9 @@ def mains(
         (B, leads, time) float32 millivolts.
     """
     batch, leads, time = shape
-    first = torch.rand(batch, 1, 1, device=device, generator=generator) < 0.5
-    frequency = torch.where(first, MAINS[0], MAINS[1])
+    first = rand((batch, 1, 1), generator, device) < 0.5
+    # Not in torch's default type, which is double in a training in double precision: the rest is drawn in float32.
+    frequency = torch.where(first, MAINS[0], MAINS[1]).to(torch.float32)
     waves = _cosine_and_sine(frequency * torch.arange(time, device=device) / sampling_rate)
     parts = _in_leads(batch, leads, 2, device, generator)
     height = _greatest(parts.norm(dim=2, keepdim=True).amax(dim=1, keepdim=True))
@@ -105,7 +107,7 @@ def warped_times(
     sampling_rate: float,
     *,
     device: torch.device | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Draw at which time of a record each sample is read, so that its speed changes smoothly and its length stays.
 
@@ -126,9 +128,9 @@ def warped_times(
     batch, time = shape
     sample = torch.arange(time, device=device, dtype=torch.float32)
     waves = max(int((time - 1) / sampling_rate / TURN), 1)
-    number = torch.arange(1, waves + 1, device=device)
+    number = torch.arange(1, waves + 1, device=device, dtype=torch.float32)
     # Divided by its number each wave changes the speed alike.
-    size = torch.randn(batch, waves, device=device, generator=generator) / number
+    size = randn((batch, waves), generator, device) / number
     level = _levels(batch, change, device, generator)[:, 0]
     if time < 3:
         # Both ends stay, and there is nothing between them.
@@ -160,7 +162,7 @@ def kept_leads(
     recorded: Tensor | None = None,
     *,
     device: torch.device | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Draw which leads are kept. One that was recorded always is, if there is any.
 
@@ -174,7 +176,7 @@ def kept_leads(
     Returns:
         (B, leads) bool.
     """
-    chance = torch.rand(shape, device=device, generator=generator)
+    chance = rand(shape, generator, device)
     if recorded is not None:
         # Below every draw: a lead without signal is never the one that stays in place of a lead with signal.
         chance = chance.masked_fill(~recorded, -1.0)
@@ -194,14 +196,12 @@ _PARTS: Final = (
 """The part of each limb electrode in each limb lead; a chest lead is its own electrode less the mean of the three."""
 
 
-def _in_leads(
-    batch: int, leads: int, columns: int, device: torch.device | None, generator: torch.Generator | None
-) -> Tensor:
+def _in_leads(batch: int, leads: int, columns: int, device: torch.device | None, generator: Randomness) -> Tensor:
     """Draw (B, leads, columns) weights: standard normal ones of electrodes, as the leads between them see them."""
     if leads != len(LEADS):
-        return torch.randn(batch, leads, columns, device=device, generator=generator)
+        return randn((batch, leads, columns), generator, device)
     limb = torch.tensor(_PARTS, dtype=torch.float32, device=device)
-    electrodes = torch.randn(batch, limb.shape[1] + leads - len(limb), columns, device=device, generator=generator)
+    electrodes = randn((batch, limb.shape[1] + leads - len(limb), columns), generator, device)
     arms_and_leg, chest = electrodes[:, : limb.shape[1]], electrodes[:, limb.shape[1] :]
     return torch.cat([_product(limb, arms_and_leg), chest - arms_and_leg.mean(dim=1, keepdim=True)], dim=1)
 
@@ -218,9 +218,9 @@ def _product(one: Tensor, other: Tensor) -> Tensor:
         return one @ other
 
 
-def _levels(batch: int, most: float, device: torch.device | None, generator: torch.Generator | None) -> Tensor:
+def _levels(batch: int, most: float, device: torch.device | None, generator: Randomness) -> Tensor:
     """Draw (B, 1, 1) strengths, so that faint and strong disturbances are met and not one alone."""
-    return most * torch.rand(batch, 1, 1, device=device, generator=generator)
+    return most * rand((batch, 1, 1), generator, device)
 
 
 def _greatest(value: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ecgfair.errors import ConfigurationError, did_you_mean
+from ecgfair.signals.draws import Randomness, rand
 from ecgfair.signals.masking import beat_mask, lead_mask, patch_mask, phase_mask, span_mask
 
 
@@ -68,7 +69,7 @@ def hide(
     beats: Tensor,
     recorded: Tensor | None = None,
     *,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Hide parts of each record by a scheme drawn for it.
 
@@ -95,7 +96,7 @@ def hide(
     used = {name: scheme for name, scheme in schemes.items() if scheme.share > 0}
     shares = torch.tensor([scheme.share for scheme in used.values()], dtype=torch.float64)
     bounds = (shares.cumsum(0) / shares.sum())[:-1].to(beats.device, torch.float32)
-    draw = torch.rand(batch, device=beats.device, generator=generator)
+    draw = rand((batch,), generator, beats.device)
     chosen = torch.bucketize(draw, bounds, right=True)[:, None, None]
     lead_recorded = None if recorded is None else recorded.expand(shape).any(dim=-1)
     request = _Request(shape, sampling_rate, beats, lead_recorded, generator)
@@ -113,7 +114,7 @@ class _Request(NamedTuple):
     rate: float
     beats: Tensor
     lead_recorded: Tensor | None
-    generator: torch.Generator | None
+    generator: Randomness
 
     def samples(self, seconds: float) -> int:
         return max(round(seconds * self.rate), 1)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.signals.beats import rhythm
+from ecgfair.signals.draws import Randomness, rand, randint
 
 
 def patch_mask(
@@ -16,7 +17,7 @@ def patch_mask(
     shared: float = 0.5,
     *,
     device: torch.device | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Hide whole patches of time, in all leads of a record at once or in each lead on its own.
 
@@ -45,8 +46,8 @@ def patch_mask(
             "something: choose a ratio between 0 and 1 and a shorter patch."
         )
     hidden = min(max(round(ratio * patches), 1), patches - 1)
-    noise = torch.rand(batch, leads, patches, device=device, generator=generator)
-    is_shared = torch.rand(batch, 1, 1, device=device, generator=generator) < shared
+    noise = rand((batch, leads, patches), generator, device)
+    is_shared = rand((batch, 1, 1), generator, device) < shared
     noise = torch.where(is_shared, noise[:, :1], noise)
     # The ranks of independent noise are a uniformly random permutation: those below `hidden` are hidden.
     mask = noise.argsort(dim=-1).argsort(dim=-1) < hidden
@@ -58,7 +59,7 @@ def span_mask(
     ratio: float,
     *,
     device: torch.device | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Hide one contiguous span of each beat or record, in all leads.
 
@@ -83,7 +84,7 @@ def span_mask(
         )
     if time < 2:
         raise ConfigurationError(f"A window of {time} samples can't both hide and leave something: expected 2 or more.")
-    start = torch.randint(time, (batch, 1), device=device, generator=generator)
+    start = randint(0, time, (batch, 1), generator, device)
     offset = (torch.arange(time, device=device) - start) % time
     hidden = min(max(round(ratio * time), 1), time - 1)
     return (offset < hidden)[:, None].expand(batch, leads, time)
@@ -95,7 +96,7 @@ def lead_mask(
     recorded: Tensor | None = None,
     *,
     device: torch.device | None = None,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Hide whole leads of each record.
 
@@ -118,7 +119,7 @@ def lead_mask(
     """
     batch, leads, _ = shape
     span = span_mask(shape, ratio, device=device, generator=generator)
-    noise = torch.rand(batch, leads, device=device, generator=generator)
+    noise = rand((batch, leads), generator, device)
     if recorded is None:
         recorded = torch.ones(batch, leads, dtype=torch.bool, device=device)
     hidden = _lowest(noise, recorded, ratio)
@@ -133,7 +134,7 @@ def beat_mask(
     before: int,
     after: int,
     *,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> Tensor:
     """Hide whole heartbeats, in all leads.
 
@@ -155,13 +156,13 @@ def beat_mask(
     """
     time = shape[-1]
     span = span_mask(shape, ratio, device=beats.device, generator=generator)
-    noise = torch.rand(beats.shape, device=beats.device, generator=generator)
+    noise = rand(beats.shape, generator, beats.device)
     hidden = _lowest(noise, rhythm(beats, time).valid, ratio)
     return _or_span(_windows(beats - before, beats + after, hidden, time), span)
 
 
 def phase_mask(
-    shape: tuple[int, int, int], beats: Tensor, ratio: float, before: int, *, generator: torch.Generator | None = None
+    shape: tuple[int, int, int], beats: Tensor, ratio: float, before: int, *, generator: Randomness = None
 ) -> Tensor:
     """Hide the same phase of every heartbeat of a record, in all leads: all its P waves, or all its QRS complexes.
 
@@ -189,7 +190,7 @@ def phase_mask(
     """
     batch, _, time = shape
     span = span_mask(shape, ratio, device=beats.device, generator=generator)
-    place = torch.rand(batch, 1, device=beats.device, generator=generator)
+    place = rand((batch, 1), generator, beats.device)
     pace = rhythm(beats, time)
     has_cycle = ~pace.cycle.isnan()
     cycle = pace.cycle.nan_to_num().round().long().clamp(min=1)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ecgfair.errors import ConfigurationError
+from ecgfair.signals.draws import Draws, Randomness, rand
 
 
 def mixup(
     signal: Tensor,
     labels: Tensor,
     alpha: float,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
     *,
     beside: Sequence[Tensor] = (),
 ) -> tuple[Tensor, ...]:
@@ -33,7 +34,8 @@ def mixup(
         labels: (B, C) floating point, from 0 to 1.
         alpha: 0 returns the very tensors that were given. Weights are near 1 for a small alpha (0.2 is common), and
             near a half for a great one.
-        generator: Source of randomness, on the device of the signal; the default one if None.
+        generator: Source of randomness, on the device of the signal; the default one if None. Partners are drawn by
+            torch's default generator where records draw for themselves (``Draws``).
         beside: (B, ...) each, what else is seen of the records, floating point, to be mixed alike: their beats.
 
     Returns:
@@ -54,12 +56,14 @@ def mixup(
     if len(signal) != len(labels):
         raise ValueError(f"There are {len(signal)} signals and {len(labels)} rows of labels: expected one row each.")
     weight = own_weights(len(signal), alpha, device=signal.device, generator=generator)
-    partner = torch.randperm(len(signal), device=signal.device, generator=generator)
+    # Partners are of the same batch, so they can't be drawn by each record for itself.
+    state = None if isinstance(generator, Draws) else generator
+    partner = torch.randperm(len(signal), device=signal.device, generator=state)
     return tuple(_mean(tensor, partner, weight) for tensor in mixed)
 
 
 def own_weights(
-    count: int, alpha: float, *, device: torch.device | None = None, generator: torch.Generator | None = None
+    count: int, alpha: float, *, device: torch.device | None = None, generator: Randomness = None
 ) -> Tensor:
     """Draw weights from Beta(alpha, alpha), each w below a half replaced by 1 - w.
 
@@ -76,7 +80,10 @@ def own_weights(
     Returns:
         (count,) float32, from 0.5 to 1.
     """
-    first, second = torch.rand(2, count, device=device, generator=generator)
+    if isinstance(generator, Draws):
+        first, second = rand((count, 2), generator, device).unbind(dim=1)
+    else:
+        first, second = rand((2, count), generator, device)
     # t² / (2 alpha). It may be infinite, where the weight is 1, or 0, where it is a half; both come out right below.
     ratio = torch.expm1(-first.log() / alpha) * torch.cos(2 * math.pi * second) ** 2
     return 0.5 + 0.5 / torch.sqrt(1 + 1 / ratio)

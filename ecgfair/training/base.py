@@ -18,6 +18,7 @@ from ecgfair.errors import CheckpointError, ConfigurationError
 from ecgfair.losses.mean import Mean
 from ecgfair.models.diagnosis import DiagnosisNetwork
 from ecgfair.models.restoration import RestorationNetwork
+from ecgfair.signals.draws import Draws
 from ecgfair.training.epoch_means import EpochMeans
 
 Stage = Literal["train", "val", "test"]
@@ -127,15 +128,34 @@ class EcgModule(LightningModule):
         # Every process has the same numbers already; Lightning warns of whoever does not ask for their mean.
         self.log_dict(self._means[stage].over_processes(), on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
+    def draws(self, batch: EcgBatch) -> Draws | None:
+        """Return what the records of a training batch draw from in this step, a new source each time.
+
+        What a record draws (masks, alterations, augmentation, dropout) follows from the run's seed, the step of the
+        optimiser and the record's index alone. So it is the same in one process or several, in a batch or in the parts
+        of it that gradients are accumulated over, and whether the run was interrupted before it or not.
+
+        Args:
+            batch: The batch.
+
+        Returns:
+            The source; None, torch's default generator, without a trainer: nobody then says which step it is.
+        """
+        if self._trainer is None:
+            return None
+        return Draws.of(self._seed, self.trainer.global_step, batch["index"])
+
     def on_fit_start(self) -> None:
         """Note the seed of the run."""
-        self._seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**32))
+        seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**32))
+        # Where nobody set one, every process has one of its own.
+        self._seed: int = seed if self._trainer is None else self.trainer.strategy.broadcast(seed)
 
     def on_train_batch_start(self, batch: EcgBatch, batch_idx: int) -> None:
-        """Draw what this step draws from a seed of its own, by run, epoch, batch and process.
+        """Seed torch's default generator by run, epoch, batch and process.
 
-        So masks, alterations and dropout of a step are the same whether the run was interrupted before it or not, and
-        processes do not draw alike.
+        It is for what no record can draw for itself (``draws``): the partners of mixup, who are of the same batch. They
+        are the same whether the run was interrupted before this step or not, and processes do not draw alike.
         """
         step = (self._seed, self.current_epoch, batch_idx, self.global_rank)
         digest = hashlib.sha256(",".join(map(str, step)).encode()).digest()

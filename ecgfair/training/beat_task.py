@@ -11,9 +11,11 @@ from torch import nn
 from ecgfair.anomaly.normal_beats import shape_of
 from ecgfair.ecg import EcgBatch
 from ecgfair.losses.mean import Mean, precise
+from ecgfair.models.dropout import drawing_from
 from ecgfair.signals.aligned_beats import CLOCK, FIRST, aligned_beats, median_beats
 from ecgfair.signals.alteration import Alteration
 from ecgfair.signals.baseline import without_baseline
+from ecgfair.signals.draws import Randomness, copies_of, rows_of
 
 ALTERATIONS: Final = 4
 """Of each beat in each step: they cost little beside finding the median beat."""
@@ -24,9 +26,7 @@ ALTERATION: Final = Alteration(
 change."""
 
 
-def altered_beat_loss(
-    network: nn.Module, batch: EcgBatch, sampling_rate: float, generator: torch.Generator | None = None
-) -> Mean:
+def altered_beat_loss(network: nn.Module, batch: EcgBatch, sampling_rate: float, generator: Randomness = None) -> Mean:
     """Return the cross-entropy of telling altered median beats from unaltered ones; 0 without beats.
 
     Args:
@@ -41,14 +41,14 @@ def altered_beat_loss(
     # A lead that was not recorded is silent, in the altered beats as well.
     missing = beat.isnan()
     there = ~missing.all(dim=-1).all(dim=-1)
-    if not bool(there.any()):
-        nothing = torch.stack([weight.sum() for weight in network.parameters()]).sum() * 0
-        return Mean.over(nothing, 0)
+    # A batch without a beat goes the same way, as a batch of none: other processes may have some, and wait for it.
+    own = rows_of(copies_of(generator, ALTERATIONS), there.repeat(ALTERATIONS))
     beat, missing = (part[there].repeat(ALTERATIONS, 1, 1) for part in (beat.nan_to_num(), missing))
     peak = torch.full((len(beat), 1), round(-FIRST * CLOCK), device=beat.device)
-    altered, changed = ALTERATION(beat, peak, CLOCK, generator)
+    altered, changed = ALTERATION(beat, peak, CLOCK, own)
     both = torch.cat([beat, altered]).masked_fill(torch.cat([missing, missing]), torch.nan)
     is_altered = (changed & ~missing).flatten(1).any(dim=1)
     truth = torch.cat([torch.zeros_like(is_altered), is_altered]).to(beat.dtype)
-    logits = precise(network(shape_of(both).nan_to_num()))
-    return Mean.over(F.binary_cross_entropy_with_logits(logits, precise(truth)), len(logits))
+    with drawing_from(copies_of(own, 2)):
+        logits = precise(network(shape_of(both).nan_to_num()))
+    return Mean.of(F.binary_cross_entropy_with_logits(logits, precise(truth), reduction="none"))

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, distributed
 
-from ecgfair.losses.mean import Mean, several_processes
+from ecgfair.losses.mean import Mean
+from ecgfair.processes import several_processes
 
 
 class EpochMeans:

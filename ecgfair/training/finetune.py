@@ -16,6 +16,7 @@ from ecgfair.losses.mean import Mean, precise
 from ecgfair.models.adversary import DemographicAdversary, ramp
 from ecgfair.models.conditioning import Conditioning
 from ecgfair.models.diagnosis import Diagnosis, DiagnosisNetwork
+from ecgfair.models.dropout import drawing_from
 from ecgfair.models.encoder import Encoder, EncoderSpec
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.beat_view import BeatView
@@ -201,8 +202,10 @@ class FinetuneModule(EcgModule):
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
         """Return the loss of an augmented batch."""
         self.loss.set_progress(self._progress())
-        shown, labels = self.showing.augmented(batch)
-        diagnosis = self(*shown)
+        draws = self.draws(batch)
+        shown, labels = self.showing.augmented(batch, draws)
+        with drawing_from(draws):
+            diagnosis = self(*shown)
         losses = {"labels": self._label_loss(diagnosis, labels)}
         total = losses["labels"]
         if self.mitigated_loss is not None:

@@ -19,10 +19,12 @@ from ecgfair.errors import ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
 from ecgfair.losses.mean import Mean, precise
 from ecgfair.losses.restoration import trend_restoration_loss, uncertain_restoration_loss
+from ecgfair.models.dropout import drawing_from
 from ecgfair.models.encoder import EncoderSpec
 from ecgfair.models.restoration import RestorationNetwork
 from ecgfair.signals.alteration import Alteration
 from ecgfair.signals.beats import random_beat
+from ecgfair.signals.draws import Draws, Randomness, copies_of, randn
 from ecgfair.signals.mask_schemes import hide
 from ecgfair.signals.masking import span_mask
 from ecgfair.signals.normalisation import min_max
@@ -33,7 +35,8 @@ from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
 from ecgfair.training.single_beat_task import single_beat_losses
 
 VALIDATION_SEED = 9
-"""Validation hides the same samples in every epoch and run, so that epochs differ by their weights alone."""
+"""Validation hides the same samples of a record in every epoch and run, and in whatever batch, so that epochs differ by
+their weights alone."""
 
 GAIN_SPREAD = 0.1
 """Standard deviation of the gain, around 1, of records that are told from altered ones: two copies of a record side by
@@ -133,12 +136,13 @@ class PretrainModule(EcgModule):
             )
         save_encoder(folder, self.network.encoder, self.encoder_checkpoint)
 
-    def losses(self, batch: EcgBatch, generator: torch.Generator | None = None) -> dict[str, Mean]:
+    def losses(self, batch: EcgBatch, generator: Randomness = None) -> dict[str, Mean]:
         """Return the losses of a batch, unweighted, named as in ``PretrainWeights``.
 
         Args:
             batch: The batch.
-            generator: Source of all randomness but dropout, on the batch's device; the default one if None.
+            generator: Source of all randomness, on the batch's device; the default one if None. Dropout alone is drawn
+                from torch's default generator unless it is ``Draws`` of the batch's records.
         """
         losses: dict[str, Mean] = {}
         if self.weights.restores:
@@ -153,7 +157,7 @@ class PretrainModule(EcgModule):
             losses |= single_beat_losses(self.network.encoder, self.network.beat_restorer, batch, rate, generator)
         return losses
 
-    def _restoration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Mean]:
+    def _restoration_losses(self, batch: EcgBatch, generator: Randomness) -> dict[str, Mean]:
         """Hide, restore and compare; predict attributes on the way."""
         signal, recorded = self._scaled(batch), batch["recorded"].expand(batch["signal"].shape)
         rate, beats = self.preprocessing.sampling_rate, batch["beats"]
@@ -171,12 +175,13 @@ class PretrainModule(EcgModule):
         hidden_in_beat = has_beat[:, None, None] & span_mask(
             _shape(beat), self.masking.local_ratio, device=signal.device, generator=generator
         )
-        restoration = self.network(
-            signal.masked_fill(hidden, 0),
-            beat.masked_fill(hidden_in_beat, 0),
-            has_beat,
-            signal if self.choices.trend == "unmasked" else None,
-        )
+        with drawing_from(generator):
+            restoration = self.network(
+                signal.masked_fill(hidden, 0),
+                beat.masked_fill(hidden_in_beat, 0),
+                has_beat,
+                signal if self.choices.trend == "unmasked" else None,
+            )
         if self.choices.error == "all":
             hidden, hidden_in_beat = torch.ones_like(hidden), has_beat[:, None, None].expand(beat.shape)
         # Nobody knows what was never recorded.
@@ -193,7 +198,7 @@ class PretrainModule(EcgModule):
             "sex": sex,
         }
 
-    def _alteration_losses(self, batch: EcgBatch, generator: torch.Generator | None) -> dict[str, Mean]:
+    def _alteration_losses(self, batch: EcgBatch, generator: Randomness) -> dict[str, Mean]:
         """Show every record as it is and altered; tell which is which, and where."""
         signal, recorded = batch["signal"], batch["recorded"].expand(batch["signal"].shape)
         altered, changed = self.alteration(signal, batch["beats"], self.preprocessing.sampling_rate, generator)
@@ -202,8 +207,10 @@ class PretrainModule(EcgModule):
         both = torch.cat([signal, altered]).masked_fill(~recorded, 0)
         if self.choices.scale == "min_max":
             both = min_max(both, recorded)
-        gain = 1 + GAIN_SPREAD * torch.randn(len(both), 1, 1, device=both.device, generator=generator)
-        logit, where = self.network.tell_altered(self.network.encode_global(both * gain), both.shape[-1])
+        own = copies_of(generator, 2)
+        gain = 1 + GAIN_SPREAD * randn((len(both), 1, 1), own, both.device)
+        with drawing_from(own):
+            logit, where = self.network.tell_altered(self.network.encode_global(both * gain), both.shape[-1])
         is_altered = torch.cat([torch.zeros_like(logit[: len(signal)]), changed.flatten(1).any(dim=1).to(logit.dtype)])
         truth = torch.cat([torch.zeros_like(changed), changed]).to(where.dtype)
         by_sample = F.binary_cross_entropy_with_logits(precise(where), precise(truth), reduction="none")
@@ -215,15 +222,15 @@ class PretrainModule(EcgModule):
 
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses."""
-        return self._total(self.losses(batch), "train").over_processes()
+        return self._total(self.losses(batch, self.draws(batch)), "train").over_processes()
 
     def validation_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the same on masks that depend on the batch's number alone."""
-        return {"loss": self._total(self._repeatable_losses(batch, batch_idx), "val").value}
+        """Return the same on masks that depend on the records alone."""
+        return {"loss": self._total(self._repeatable_losses(batch), "val").value}
 
     def test_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor | AnomalyScores]:
         """Return the losses as in validation, and the anomaly scores."""
-        loss = self._total(self._repeatable_losses(batch, batch_idx), "test")
+        loss = self._total(self._repeatable_losses(batch), "test")
         return {"loss": loss.value, "anomaly": self.anomaly_scores(batch)}
 
     def predict_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, AnomalyScores]:
@@ -266,9 +273,8 @@ class PretrainModule(EcgModule):
     def _scaled(self, batch: EcgBatch) -> Tensor:
         return min_max(batch["signal"], batch["recorded"]) if self.choices.scale == "min_max" else batch["signal"]
 
-    def _repeatable_losses(self, batch: EcgBatch, batch_idx: int) -> dict[str, Mean]:
-        generator = torch.Generator(batch["signal"].device).manual_seed(VALIDATION_SEED + batch_idx)
-        return self.losses(batch, generator)
+    def _repeatable_losses(self, batch: EcgBatch) -> dict[str, Mean]:
+        return self.losses(batch, Draws.of(VALIDATION_SEED, 0, batch["index"]))
 
     def _total(self, losses: dict[str, Mean], stage: Stage) -> Mean:
         total = Mean.sum_of(getattr(self.weights, name) * loss for name, loss in losses.items())

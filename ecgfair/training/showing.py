@@ -11,6 +11,7 @@ from ecgfair.ecg import AttributeStatistics, EcgBatch
 from ecgfair.errors import ConfigurationError
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.beat_view import BeatView, augmented_view, beat_view
+from ecgfair.signals.draws import Randomness
 from ecgfair.signals.mixup import mixup
 from ecgfair.signals.windows import Windows
 
@@ -56,15 +57,20 @@ class Showing:
         if not 0 <= self.mixup < float("inf"):
             raise ConfigurationError(f"mixup is {self.mixup}: expected 0, which is off, or more, such as 0.2.")
 
-    def augmented(self, batch: EcgBatch) -> tuple[Shown, Tensor]:
-        """Return a training batch, changed at random, and its labels (B, C), soft where records are mixed."""
+    def augmented(self, batch: EcgBatch, generator: Randomness = None) -> tuple[Shown, Tensor]:
+        """Return a training batch, changed at random, and its labels (B, C), soft where records are mixed.
+
+        Args:
+            batch: The batch.
+            generator: Source of randomness, on the batch's device; the default one if None.
+        """
         view = self._view(batch)
-        signal = self.augmentation(batch["signal"], self.sampling_rate, recorded=batch["recorded"])
+        signal = self.augmentation(batch["signal"], self.sampling_rate, generator, batch["recorded"])
         beside: tuple[Tensor, ...] = ()
         if view is not None:
-            view = augmented_view(view, self.augmentation)
+            view = augmented_view(view, self.augmentation, generator)
             beside = (view.shape, view.rhythm, view.each)
-        signal, labels, *mixed = mixup(signal, batch["labels"], self.mixup, beside=beside)
+        signal, labels, *mixed = mixup(signal, batch["labels"], self.mixup, generator, beside=beside)
         if view is not None:
             view = view._replace(shape=mixed[0], rhythm=mixed[1], each=mixed[2])
         return Shown(signal, self._measured(batch), view), labels

@@ -11,15 +11,17 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ecgfair.ecg import EcgBatch
 from ecgfair.losses.attributes import attribute_losses
 from ecgfair.losses.mean import Mean, precise
 from ecgfair.models.beat_restorer import BeatRestorer
+from ecgfair.models.dropout import drawing_from
 from ecgfair.models.encoder import Encoder
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.beat_view import augmented_view, beat_view
+from ecgfair.signals.draws import Randomness, rand, randint, rows_of, slots_of
 
 HIDDEN_SPAN: Final = 1 / 3
 """Share of the time of a beat that is hidden in all leads, in every other beat on average."""
@@ -33,7 +35,7 @@ def single_beat_losses(
     restorer: BeatRestorer,
     batch: EcgBatch,
     sampling_rate: float,
-    generator: torch.Generator | None = None,
+    generator: Randomness = None,
 ) -> dict[str, Mean]:
     """Return the losses ``single_beat`` and ``single_beat_attributes``; 0 without beats.
 
@@ -47,12 +49,11 @@ def single_beat_losses(
     view = beat_view(batch["signal"], batch["recorded"], batch["beats"], sampling_rate)
     view = augmented_view(view, AUGMENTATION, generator)
     there = view.column >= 0
-    if not bool(there.any()):
-        nothing = _nothing(encoder, restorer)
-        return {"single_beat": nothing, "single_beat_attributes": nothing + nothing}
-    beats = view.each[there]
-    hidden = hidden_places(beats.shape, beats.device, generator)
-    restored, attributes = restorer(encoder.embed_beats(beats.masked_fill(hidden, 0)))
+    # A batch without a beat goes the same way, as a batch of none: other processes may have some, and wait for it.
+    beats, own = view.each[there], rows_of(slots_of(generator, there.shape[1]), there.flatten())
+    hidden = hidden_places(beats.shape, beats.device, own)
+    with drawing_from(own):
+        restored, attributes = restorer(encoder.embed_beats(beats.masked_fill(hidden, 0)))
     # A lead that was not recorded is 0, and so is what lies before the record.
     counted = hidden & (beats != 0)
     error = F.smooth_l1_loss(precise(restored), precise(beats), reduction="none")
@@ -64,7 +65,7 @@ def single_beat_losses(
     }
 
 
-def hidden_places(shape: torch.Size, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+def hidden_places(shape: torch.Size, device: torch.device, generator: Randomness = None) -> Tensor:
     """Draw what is hidden of beats: a span of time in all leads, or some leads wholly.
 
     Args:
@@ -76,14 +77,9 @@ def hidden_places(shape: torch.Size, device: torch.device, generator: torch.Gene
         (N, leads, points) bool.
     """
     count, leads, points = shape
-    start = torch.randint(points, (count, 1), device=device, generator=generator)
+    start = randint(0, points, (count, 1), generator, device)
     # The span goes on at the other end, so that every place is hidden equally often.
     in_span = (torch.arange(points, device=device) - start) % points < round(HIDDEN_SPAN * points)
-    of_leads = torch.rand(count, leads, device=device, generator=generator) < HIDDEN_LEADS
-    by_time = torch.rand(count, 1, 1, device=device, generator=generator) < 0.5
+    of_leads = rand((count, leads), generator, device) < HIDDEN_LEADS
+    by_time = rand((count, 1, 1), generator, device) < 0.5
     return torch.where(by_time, in_span[:, None], of_leads[:, :, None])
-
-
-def _nothing(*modules: nn.Module) -> Mean:
-    nothing = torch.stack([weight.sum() for module in modules for weight in module.parameters()]).sum() * 0
-    return Mean.over(nothing, 0)
