@@ -5,8 +5,9 @@ import torch
 
 from ecgfair.ecg import Preprocessing
 from ecgfair.errors import ConfigurationError
+from ecgfair.signals.draws import Draws
 from ecgfair.training import PretrainModule
-from ecgfair.training.pretrain import Masking, PretrainWeights
+from ecgfair.training.pretrain import VALIDATION_SEED, Masking, PretrainWeights
 from tests.training.tiny import values
 
 LOSSES = ["whole", "beat", "trend", "measures", "sex"]
@@ -91,15 +92,22 @@ def test_the_sum_is_weighted_as_configured(pretrain_module, make_batch):
     pretrain_module.weights = PretrainWeights(whole=0, beat=0, trend=3, measures=0, sex=0)
     pretrain_module.eval()
     step = pretrain_module.validation_step(make_batch(), 0)["loss"]
-    alone = values(pretrain_module.losses(make_batch(), torch.Generator().manual_seed(9)))["trend"]
+    drawn = Draws.of(VALIDATION_SEED, 0, make_batch()["index"])
+    alone = values(pretrain_module.losses(make_batch(), drawn))["trend"]
     torch.testing.assert_close(step, 3 * alone)
 
 
-def test_validation_hides_the_same_samples_each_time(pretrain_module, make_batch):
+def test_validation_hides_the_same_samples_of_a_record_each_time_and_in_every_batch(pretrain_module, make_batch):
     pretrain_module.eval()
-    one, two = (pretrain_module.validation_step(make_batch(), 5)["loss"] for _ in range(2))
-    other = pretrain_module.validation_step(make_batch(), 6)["loss"]
-    assert one == two != other
+    one, two = (pretrain_module.validation_step(make_batch(), number)["loss"] for number in (5, 6))
+    others = make_batch() | {"index": torch.arange(8) + 8}
+    assert one == two != pretrain_module.validation_step(others, 5)["loss"]
+    seen, forward = [], pretrain_module.network.forward
+    pretrain_module.network.forward = lambda *inputs: seen.append(inputs[0]) or forward(*inputs)
+    for rows in (range(8), [6, 2], range(7, -1, -1)):
+        batch = {name: value[list(rows)] for name, value in make_batch().items()}
+        pretrain_module.validation_step(batch, 0)
+        assert torch.equal(seen[-1], seen[0][list(rows)])
 
 
 def test_restoration_learns_a_signal_that_repeats(make_batch):
