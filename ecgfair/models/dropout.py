@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from typing_extensions import override
 
 from ecgfair.signals.draws import Draws, Randomness, rows_of, slots_of
 
-_SOURCE: ContextVar[Draws | None] = ContextVar("what networks draw from", default=None)
+_source: Draws | None = None  # a context variable would break the graphs of torch.compile
 
 
 @contextmanager
@@ -24,16 +23,17 @@ def drawing_from(source: Randomness) -> Iterator[None]:
         source: ``Draws`` of the records that a network is given. Anything else lets it draw from torch's default
             generator: dropout knows no other.
     """
-    token = _SOURCE.set(source if isinstance(source, Draws) else None)
+    global _source
+    before, _source = _source, source if isinstance(source, Draws) else None
     try:
         yield
     finally:
-        _SOURCE.reset(token)
+        _source = before
 
 
 def own_source() -> Draws | None:
     """Return what a network is to draw from now; None for torch's default generator."""
-    return _SOURCE.get()
+    return _source
 
 
 def by_slot(there: Tensor) -> AbstractContextManager[None]:

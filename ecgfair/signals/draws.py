@@ -39,13 +39,12 @@ class Draws:
     what is drawn for columns of padding changes nothing, as long as it stands behind all else in a record's row.
 
     Args:
-        keys: (B,) int64, one a record.
-        calls: How many calls were made of them.
+        keys: (B,) int64, one a record. Every call takes them one step further; a number beside them that counts the
+            calls would be one more thing that torch.compile makes a graph for.
     """
 
-    def __init__(self, keys: Tensor, calls: int = 0) -> None:
+    def __init__(self, keys: Tensor) -> None:
         self.keys = keys
-        self.calls = calls
 
     @classmethod
     def of(cls, seed: int, step: int, index: Tensor) -> Draws:
@@ -68,7 +67,7 @@ class Draws:
 
     def again(self) -> Draws:
         """Return a source that will draw what this one is going to draw."""
-        return Draws(self.keys, self.calls)
+        return Draws(self.keys)
 
     def rows(self, rows: Tensor) -> Draws:
         """Return a child that draws for some of the records.
@@ -119,25 +118,25 @@ class Draws:
         """
         below = round(share * _FINENESS) - _FINENESS // 2
         bits = self._bits(math.prod(shape), torch.int16)
-        # A whole share is beyond what 16 bits hold.
-        everything = torch.ones_like(bits, dtype=torch.bool)
-        return (everything if below >= _FINENESS // 2 else bits < below).view(len(self), *shape)
+        # A share of 1 is beyond what 16 bits hold.
+        happens = bits < below if below < _FINENESS // 2 else torch.ones_like(bits, dtype=torch.bool)
+        return happens.view(len(self), *shape)
 
     def _bits(self, number: int, dtype: torch.dtype) -> Tensor:
         """Return (B, number) whole numbers of this type, whose bits are all random."""
-        self.calls += 1
-        stream = _finalised(self.keys + _nth(self.calls))
-        parts = 8 // dtype.itemsize
-        place = torch.arange(1, -(-number // parts) + 1, device=self.keys.device) * _GAMMA
-        return _finalised(stream[:, None] + place).view(dtype)[:, :number]
+        self.keys = self.keys + _GAMMA
+        bits: Tensor = _bits_of(self.keys, number, dtype)
+        return bits
 
     def _child_keys(self) -> Tensor:
-        self.calls += 1
-        return _finalised((self.keys ^ _CHILD) + _nth(self.calls))
+        self.keys = self.keys + _GAMMA
+        keys: Tensor = _finalised(self.keys ^ _CHILD)
+        return keys
 
     def _parts(self, count: int) -> Tensor:
         number = torch.arange(1, count + 1, device=self.keys.device) * _GAMMA
-        return _finalised(self._child_keys()[:, None] + number)
+        keys: Tensor = _finalised(self._child_keys()[:, None] + number)
+        return keys
 
 
 Randomness = torch.Generator | Draws | None
@@ -205,18 +204,37 @@ def _fractions(bits: Tensor) -> Tensor:
     return (bits >> 8).float().mul_(2.0**-24).add_(0.5)
 
 
-def _nth(number: int) -> int:
-    """Return so many steps of splitmix64, wrapped around as int64 does."""
-    return (number * _GAMMA + 2**63) % 2**64 - 2**63
-
-
 def _shifted(value: Tensor, places: int) -> Tensor:
     """Shift right as if the number had no sign: zeros come in from the left."""
     return (value >> places).bitwise_and_((1 << (64 - places)) - 1)
 
 
+# Operations of their own, so that torch.compile calls them as they are: of such arithmetic and views in 64 bits inductor
+# 2.13 made code for the CPU that gave other numbers and corrupted memory.
+@torch.library.custom_op("ecgfair::finalised", mutates_args=(), schema="(Tensor state) -> Tensor")
 def _finalised(state: Tensor) -> Tensor:
     """Return the finaliser of splitmix64 of each state."""
     state = _shifted(state, 30).bitwise_xor_(state).mul_(_FIRST)
     state = _shifted(state, 27).bitwise_xor_(state).mul_(_SECOND)
     return _shifted(state, 31).bitwise_xor_(state)
+
+
+@_finalised.register_fake
+def _(state: Tensor) -> Tensor:
+    return torch.empty_like(state)
+
+
+@torch.library.custom_op(
+    "ecgfair::bits", mutates_args=(), schema="(Tensor keys, int number, ScalarType dtype) -> Tensor"
+)
+def _bits_of(keys: Tensor, number: int, dtype: torch.dtype) -> Tensor:
+    """Return (B, number) whole numbers of a type: words of 64 bits, cut into shorter ones, the lowest bits first."""
+    parts = 8 // dtype.itemsize
+    place = torch.arange(1, -(-number // parts) + 1, device=keys.device) * _GAMMA
+    words: Tensor = _finalised(_finalised(keys)[:, None] + place)
+    return words.view(dtype)[:, :number].contiguous()
+
+
+@_bits_of.register_fake
+def _(keys: Tensor, number: int, dtype: torch.dtype) -> Tensor:
+    return keys.new_empty(len(keys), number, dtype=dtype)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ecgfair.signals.draws import Draws, _finalised, copies_of, rand, randint, randn, rows_of, slots_of
+from ecgfair.signals.draws import Draws, _bits_of, _finalised, copies_of, rand, randint, randn, rows_of, slots_of
 
 INDEX = torch.tensor([7, 0, 3, 12, 4, 5, 99, 21798])
 MASK = 2**64 - 1
@@ -186,6 +186,12 @@ def test_a_chance_is_as_great_as_stated(share):
 def test_no_or_too_many_whole_numbers_are_refused(low, high):
     with pytest.raises(ValueError, match=f"from {low} to below {high}: expected at least one"):
         source().integers(low, high)
+
+
+def test_what_a_compiler_is_told_of_the_operations_is_what_they_do():
+    torch.library.opcheck(_finalised, (source().keys,))
+    for dtype in (torch.int16, torch.int32, torch.int64):
+        torch.library.opcheck(_bits_of, (source().keys, 7, dtype))
 
 
 # Beside torch's generator ---------------------------------------------------------------------------------------------
