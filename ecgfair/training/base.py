@@ -19,6 +19,7 @@ from ecgfair.losses.mean import Mean
 from ecgfair.models.diagnosis import DiagnosisNetwork
 from ecgfair.models.restoration import RestorationNetwork
 from ecgfair.signals.draws import Draws
+from ecgfair.training.computing import Computing
 from ecgfair.training.epoch_means import EpochMeans
 
 Stage = Literal["train", "val", "test"]
@@ -66,14 +67,16 @@ class EcgModule(LightningModule):
     Args:
         preprocessing: How the signals are prepared that it is to see.
         optimisation: Optimiser and schedule.
+        computing: How the network is computed.
     """
 
     network: RestorationNetwork | DiagnosisNetwork
 
-    def __init__(self, preprocessing: Preprocessing, optimisation: Optimisation) -> None:
+    def __init__(self, preprocessing: Preprocessing, optimisation: Optimisation, computing: Computing) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         self.optimisation = optimisation
+        self.computing = computing
         self._means: dict[Stage, EpochMeans] = {"train": EpochMeans(), "val": EpochMeans(), "test": EpochMeans()}
         self._told_training = False
 
@@ -146,7 +149,8 @@ class EcgModule(LightningModule):
         return Draws.of(self._seed, self.trainer.global_step, batch["index"])
 
     def on_fit_start(self) -> None:
-        """Note the seed of the run."""
+        """Note the seed of the run, and let the network be computed as asked for."""
+        self.computing.apply(self.network)
         seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**32))
         # Where nobody set one, every process has one of its own.
         self._seed: int = seed if self._trainer is None else self.trainer.strategy.broadcast(seed)

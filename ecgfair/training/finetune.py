@@ -22,6 +22,7 @@ from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.beat_view import BeatView
 from ecgfair.signals.windows import Windows, mean_probability_logits
 from ecgfair.training.base import EcgModule, Optimisation, Stage
+from ecgfair.training.computing import Computing
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, load_encoder, save_encoder
 from ecgfair.training.label_loss import LabelLoss
 from ecgfair.training.mitigation import MitigatedLoss, Mitigation, without
@@ -54,6 +55,7 @@ class FinetuneModule(EcgModule):
         windows: Windows that a record is cut into for evaluation; the whole record if None.
         optimisation: Optimiser and schedule.
         mitigation: What training does against being worse for some groups; nothing if None.
+        computing: How the network is computed.
 
     Raises:
         CheckpointError: The encoder checkpoint can't be used.
@@ -85,8 +87,9 @@ class FinetuneModule(EcgModule):
         windows: Windows | None = None,
         optimisation: Optimisation | None = None,
         mitigation: Mitigation | None = None,
+        computing: Computing | None = None,
     ) -> None:
-        super().__init__(preprocessing, optimisation or Optimisation())
+        super().__init__(preprocessing, optimisation or Optimisation(), computing or Computing())
         if not label_names:
             raise ConfigurationError(
                 "The data have no labels: stage 2 needs a label set. Prepare the store from a source that has one, or "

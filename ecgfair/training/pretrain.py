@@ -30,6 +30,7 @@ from ecgfair.signals.masking import span_mask
 from ecgfair.signals.normalisation import min_max
 from ecgfair.training.base import EcgModule, Optimisation, Stage
 from ecgfair.training.beat_task import altered_beat_loss
+from ecgfair.training.computing import Computing
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, save_encoder
 from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
 from ecgfair.training.single_beat_task import single_beat_losses
@@ -63,6 +64,7 @@ class PretrainModule(EcgModule):
         alteration: How records are altered.
         scoring: What anomaly scores are made of.
         optimisation: Optimiser and schedule.
+        computing: How the network is computed.
 
     Raises:
         ConfigurationError: Settings can't work together.
@@ -84,8 +86,9 @@ class PretrainModule(EcgModule):
         alteration: Alteration | None = None,
         scoring: Scoring | None = None,
         optimisation: Optimisation | None = None,
+        computing: Computing | None = None,
     ) -> None:
-        super().__init__(preprocessing, optimisation or Optimisation())
+        super().__init__(preprocessing, optimisation or Optimisation(), computing or Computing())
         self.encoder_spec = encoder or EncoderSpec()
         self.encoder_checkpoint = EncoderCheckpoint(
             self.encoder_spec, preprocessing, attribute_statistics or AttributeStatistics(), training_data
