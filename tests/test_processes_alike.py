@@ -6,7 +6,6 @@ The two processes run this file as a program, see ``main``.
 import os
 import subprocess
 import sys
-from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +22,7 @@ RATES = {"64-true": 4e-3, "32-true": 4e-5}
 """Learning rate by precision. A bias before a norm has a gradient of 0, but for rounding, and Adam makes steps of it as
 long as of any other: in single precision such biases go ways of their own, the faster the higher the rate."""
 UNKEPT = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
-BATCH = 16
+BATCH = 8
 ENCODER = {"name": "TwoScaleEncoder", "arguments": {**NARROW, "dropout": 0.1, "beat_embedding": 16}}
 EVERY_TASK = dict.fromkeys(vars(PretrainWeights()), 1.0)
 MODELS = {
@@ -43,38 +42,30 @@ MODELS = {
 }
 
 
-def write_configs(folder, store, precision):
-    """A configuration of each stage, whose training records two processes can share."""
-    folds = pd.read_parquet(store / "records.parquet")["fold"].value_counts()
-    odd = next(fold for fold in range(1, 10) if folds[fold] % 2)
-    others = [fold for fold in range(1, 10) if fold != odd]
-    train = next(pair for pair in combinations(others, 2) if sum(folds[fold] for fold in pair) % 2 == 0)
-    for stage in STAGES:
-        data = {"store": str(store), "train_folds": list(train), "validation_folds": [odd]}
-        model = {**MODELS[stage]["init_args"], "optimisation": {"learning_rate": RATES[precision]}}
-        config = {
-            "seed_everything": 0,
-            "trainer": {"accelerator": "cpu", "max_epochs": 2, "precision": precision},
-            "model": {"class_path": MODELS[stage]["class_path"], "init_args": model},
-            "data": {
-                "class_path": "EcgDataModule",
-                "init_args": data | ({"labels": "all"} if stage == "finetune" else {}),
-            },
-        }
-        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(config))
+def write_config(folder, stage, store, precision):
+    """A configuration whose training records two processes can share, while one validates a record more."""
+    folds = pd.read_parquet(store / "records.parquet")["fold"].value_counts().sort_index()
+    even, odd = (next(fold for fold in range(1, 10) if folds[fold] % 2 == rest) for rest in (0, 1))
+    data = {"store": str(store), "train_folds": [even], "validation_folds": [odd]}
+    rate = {"optimisation": {"learning_rate": RATES[precision]}}
+    config = {
+        "seed_everything": 0,
+        "trainer": {"accelerator": "cpu", "max_epochs": 2, "precision": precision},
+        "model": {"class_path": MODELS[stage]["class_path"], "init_args": MODELS[stage]["init_args"] | rate},
+        "data": {"class_path": "EcgDataModule", "init_args": data | ({"labels": "all"} if stage == "finetune" else {})},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def fit(folder, stage, run, batch, *flags):
+def fit(folder, run, batch, *flags):
     """The arguments of a run."""
-    config = ["fit", "--config", str(folder / f"{stage}.yaml"), "--run", str(folder / run)]
+    config = ["fit", "--config", str(folder / "config.yaml"), "--run", str(folder / run)]
     return [*config, f"--data.init_args.batch_size={batch}", *flags]
 
 
 def main(folder):
-    """Train both stages as one of two processes."""
-    for stage in STAGES:
-        two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-        assert ecgfair(fit(folder, stage, f"{stage}_two", BATCH // 2, *two)) == 0
+    """Train as one of two processes."""
+    assert ecgfair(fit(folder, "two", BATCH // 2, "--trainer.devices=2", "--trainer.strategy=ddp")) == 0
 
 
 def losses(run):
@@ -84,22 +75,22 @@ def losses(run):
     return {name: table[name].dropna().tolist() for name in columns}
 
 
-def trained_by_one(folder, store, precision):
-    """Write the configurations into a folder, and train both stages in one process with the double batch."""
-    write_configs(folder, store, precision)
-    for stage in STAGES:
-        assert ecgfair(fit(folder, stage, f"{stage}_one", BATCH, "--trainer.devices=1")) == 0
+def trained_by_one(folder, stage, store, precision):
+    """Train in one process with the double batch."""
+    write_config(folder, stage, store, precision)
+    assert ecgfair(fit(folder, "one", BATCH, "--trainer.devices=1")) == 0
     return folder
 
 
-@pytest.fixture(scope="module")
-def double(tmp_path_factory, synthetic_store):
-    return trained_by_one(tmp_path_factory.mktemp("double"), synthetic_store, "64-true")
+@pytest.fixture(scope="module", params=STAGES)
+def double(request, tmp_path_factory, synthetic_store):
+    """A run of one process in double precision."""
+    return trained_by_one(tmp_path_factory.mktemp("double"), request.param, synthetic_store, "64-true")
 
 
-def assert_alike(folder, stage, run, bound):
+def assert_alike(folder, run, bound):
     """Every loss of every epoch of a run is near the one of one process."""
-    found, expected = losses(folder / run), losses(folder / f"{stage}_one")
+    found, expected = losses(folder / run), losses(folder / "one")
     assert found.keys() == expected.keys()
     assert {"train/loss", "val/loss"} < found.keys()
     for name, values in expected.items():
@@ -110,41 +101,39 @@ def assert_alike(folder, stage, run, bound):
 @UNKEPT
 def test_two_processes_log_the_losses_of_one_with_the_double_batch(double):
     on_two_processes(__file__, double)
-    for stage in STAGES:
-        assert_alike(double, stage, f"{stage}_two", 1e-6)  # what single precision, in which they are logged, leaves
-
-
-@pytest.mark.slow
-@UNKEPT
-def test_in_single_precision_they_differ_by_rounding_alone(tmp_path, synthetic_store):
-    folder = trained_by_one(tmp_path, synthetic_store, "32-true")
-    on_two_processes(__file__, folder)
-    for stage in STAGES:
-        assert_alike(folder, stage, f"{stage}_two", 1e-5)
+    assert_alike(double, "two", 1e-6)  # losses are logged in single precision
 
 
 @pytest.mark.slow
 @UNKEPT
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_nodes_that_torchrun_starts_log_the_losses_of_one_process(double, stage):
-    run, port = f"{stage}_nodes", free_port()
+def test_in_single_precision_they_differ_by_rounding_alone(tmp_path, synthetic_store, stage):
+    folder = trained_by_one(tmp_path, stage, synthetic_store, "32-true")
+    on_two_processes(__file__, folder)
+    assert_alike(folder, "two", 1e-5)
+
+
+@pytest.mark.slow
+@UNKEPT
+def test_two_nodes_that_torchrun_starts_log_the_losses_of_one_process(double):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
-    torchrun += ["--master_addr=127.0.0.1", f"--master_port={port}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    torchrun += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     nodes = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
-    command = ["-m", "ecgfair", *fit(double, stage, run, BATCH // 2, *nodes)]
+    command = ["-m", "ecgfair", *fit(double, "nodes", BATCH // 2, *nodes)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     started = [
-        subprocess.Popen([*torchrun, f"--node_rank={rank}", *command], env=environment, **pipes) for rank in range(2)
+        subprocess.Popen([*torchrun, f"--node-rank={rank}", *command], env=environment, **pipes) for rank in range(2)
     ]
     try:
         output = "\n".join(process.communicate(timeout=2 * TIMEOUT)[0] for process in started)
     finally:
         for process in started:
             process.kill()
+            process.wait()
     assert [process.returncode for process in started] == [0, 0], output
-    assert_alike(double, stage, run, 1e-6)
+    assert_alike(double, "nodes", 1e-6)
 
 
 if __name__ == "__main__":
