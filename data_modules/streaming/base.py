@@ -260,8 +260,9 @@ class StoresDataModule(LightningDataModule):
         return self._evaluation_loader("predict")
 
     def on_after_batch_transfer(self, batch: EcgBatch, dataloader_idx: int) -> EcgBatch:  # Lightning's signature
-        """Make millivolts of the int16 samples, once they are on the device."""
-        return finish(batch, self.preprocessing)
+        """Make millivolts of the int16 samples, once they are on the device, in the precision of the training."""
+        finished = finish(batch, self.preprocessing)
+        return finished if self.trainer is None else self.trainer.precision_plugin.convert_input(finished)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the epoch stands by the batches trained on, which are fewer than those that workers read."""

@@ -1,1 +1,1 @@
-"""Loss functions; every one is averaged, so that the terms of a sum keep their balance at any batch size."""
+"""Loss functions; every one is a mean, so that the terms of a sum keep their balance at any batch size."""

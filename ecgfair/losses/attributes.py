@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ecgfair.ecg import SEX_COLUMN
 from ecgfair.errors import ConfigurationError, did_you_mean
-from ecgfair.losses.restoration import masked_mean
+from ecgfair.losses.mean import Mean, precise
 
 SexLoss = Literal["cross_entropy", "squared_error"]
 MeasureLoss = Literal["smooth_l1", "squared_error"]
 
 
 class AttributeLosses(NamedTuple):
-    """The two terms of attribute prediction, each a scalar."""
+    """The two terms of attribute prediction, each a mean."""
 
-    measures: Tensor
+    measures: Mean
     """Of the standardised age, heart rate and intervals."""
-    sex: Tensor
+    sex: Mean
     """Of sex."""
 
 
@@ -52,12 +52,12 @@ def attribute_losses(
     """
     known = torch.isfinite(target)
     # NaN times 0 is NaN: missing targets are replaced before the loss, not masked after it.
-    filled = torch.where(known, target, 0.0)
+    predicted, filled = precise(predicted), torch.where(known, precise(target), 0.0)
     is_sex = torch.zeros_like(known)
     is_sex[:, SEX_COLUMN] = True
     return AttributeLosses(
-        masked_mean(_errors(predicted, filled, measures, "measures", ("smooth_l1", "squared_error")), known & ~is_sex),
-        masked_mean(_errors(predicted, filled, sex, "sex", ("cross_entropy", "squared_error")), known & is_sex),
+        Mean.of(_errors(predicted, filled, measures, "measures", ("smooth_l1", "squared_error")), known & ~is_sex),
+        Mean.of(_errors(predicted, filled, sex, "sex", ("cross_entropy", "squared_error")), known & is_sex),
     )
 
 

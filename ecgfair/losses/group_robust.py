@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ecgfair.errors import ConfigurationError
+from ecgfair.processes import several_processes
 
 
 class GroupRobustLoss(nn.Module):
@@ -89,7 +90,7 @@ class GroupRobustLoss(nn.Module):
         sums = (membership * losses).sum(1)
         totals = torch.stack([sums.detach(), membership.sum(1)]).float()
         processes = 1
-        if distributed.is_available() and distributed.is_initialized():
+        if several_processes():
             distributed.all_reduce(totals)
             processes = distributed.get_world_size()
         counts = totals[1].clamp_min(1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
+from ecgfair.losses.mean import Mean
 from ecgfair.losses.multi_label import FocalLoss, MultiLabelLoss
 
 
@@ -231,8 +232,8 @@ class LogitAdjusted(MultiLabelLoss):
         return self.loss.each(self._adjusted(logits), target)
 
     @override
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        mean: Tensor = self.loss(self._adjusted(logits), target)
+    def forward(self, logits: Tensor, target: Tensor) -> Mean:
+        mean: Mean = self.loss(self._adjusted(logits), target)
         return mean
 
     def _adjusted(self, logits: Tensor) -> Tensor:

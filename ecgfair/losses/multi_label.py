@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
+from ecgfair.losses.mean import Mean, precise
 
 
 class MultiLabelLoss(nn.Module):
@@ -22,14 +23,14 @@ class MultiLabelLoss(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over records and labels, a scalar.
+    def forward(self, logits: Tensor, target: Tensor) -> Mean:
+        """Return the mean over records and labels.
 
         Args:
             logits: (B, C).
             target: (B, C), 0 or 1.
         """
-        return self.each(logits, target).mean()
+        return Mean.of(self.each(precise(logits), target))
 
     def set_progress(self, share: float) -> None:
         """Tell how much of the training is done; a loss that changes on the way acts on it, others do nothing.
@@ -49,9 +50,11 @@ class CrossEntropy(MultiLabelLoss):
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
     @override
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Mean:
+        if not len(logits):
+            return super().forward(logits, target)
         # Not the mean of `each`, whose gradient is rounded otherwise: old runs stay repeatable.
-        return F.binary_cross_entropy_with_logits(logits, target)
+        return Mean.over(F.binary_cross_entropy_with_logits(precise(logits), target), logits.numel())
 
 
 class AsymmetricLoss(MultiLabelLoss):

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from typing_extensions import override
 
 from ecgfair.ecg import ATTRIBUTES
+from ecgfair.processes import several_processes
 
 
 class _GradientReversal(torch.autograd.Function):
@@ -100,7 +101,8 @@ class DemographicAdversary(nn.Module):
 
         Args:
             features: (B, D); they get no gradient.
-            loss: From predictions (B, A), as ``forward`` returns them, to a scalar.
+            loss: From predictions (B, A), as ``forward`` returns them, to a scalar; of several processes to one whose
+                mean over them is the loss, see ``losses.mean``.
         """
         if self._stopped is not None:
             self._optimizer.load_state_dict(self._stopped)
@@ -130,7 +132,7 @@ class DemographicAdversary(nn.Module):
 
 
 def _mean_over_processes(gradient: Tensor) -> Tensor:
-    if distributed.is_available() and distributed.is_initialized():
+    if several_processes():
         distributed.all_reduce(gradient)
         gradient /= distributed.get_world_size()
     return gradient

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.blocks import BatchNorm, RecordNorm, ResidualBlock
+from ecgfair.models.blocks import ResidualBlock
 from ecgfair.models.dropout import by_slot
+from ecgfair.models.norms import BatchNorm
 from ecgfair.signals.aligned_beats import POINTS
 from ecgfair.signals.beat_view import BeatView
 from ecgfair.signals.rhythm_view import CHANNELS
@@ -94,7 +95,7 @@ class RhythmBranch(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(before, width, kernel, 1, kernel // 2) for before, kernel in kernels
         )
-        self.norms = nn.ModuleList(RecordNorm(width) for _ in kernels)
+        self.norms = nn.ModuleList(BatchNorm(width) for _ in kernels)
         self.features = 2 * width
 
     def forward(self, rhythm: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ class EachBeatBranch(nn.Module):
         self.shape = ShapeBranch(leads, widths, dropout, setting="beat_widths")
         self.embed = nn.Linear(self.shape.features, embedding)
         told = embedding + CHANNELS
-        self.mix = nn.Sequential(RecordNorm(told), nn.Linear(told, embedding), nn.SiLU())
+        self.mix = nn.Sequential(BatchNorm(told), nn.Linear(told, embedding), nn.SiLU())
         self.features = 3 * embedding
 
     def embed_beats(self, beats: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from ecgfair.models.dropout import RecordDropout
+from ecgfair.models.norms import BatchNorm
 from ecgfair.signals.aligned_beats import POINTS
 
 WIDTHS = (32, 32, 64, 64)
@@ -33,7 +34,7 @@ class BeatNetwork(nn.Module):
             points = -(-points // stride)
             stages += [
                 nn.Conv1d(before, width, kernel, stride, kernel // 2, bias=False),
-                nn.BatchNorm1d(width),
+                BatchNorm(width),
                 nn.SiLU(),
             ]
         self.stages = nn.Sequential(*stages)

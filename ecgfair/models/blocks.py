@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.models.dropout import RecordDropout
+from ecgfair.models.norms import BatchNorm
 
 KERNEL = 7
 STEM_KERNEL = 15
@@ -33,17 +33,6 @@ class SqueezeExcitation(nn.Module):
         """Map (B, channels, T) to the same shape."""
         weight: Tensor = self.excite(F.silu(self.squeeze(features.mean(dim=-1)))).sigmoid()
         return features * weight[..., None]
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch norm that takes a batch of none as well, and leaves its statistics as they are."""
-
-    @override
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (B, D) or (B, D, T) to the same shape."""
-        if self.training and len(input) == 0:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(input)
 
 
 class ResidualBlock(nn.Module):
@@ -108,7 +97,7 @@ class ResidualBranch(nn.Module):
             blocks.append(ResidualBlock(before, width, stride, dropout))
             self.stride *= stride
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm1d(self.channels)
+        self.norm = BatchNorm(self.channels)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Map (B, channels_in, time) to tokens (B, channels, ceil(time / stride))."""
@@ -135,17 +124,3 @@ class MeanMaxPooling(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, channels, T) to (B, 2 * channels)."""
         return torch.cat([tokens.mean(dim=-1), tokens.amax(dim=-1)], dim=1)
-
-
-class RecordNorm(nn.BatchNorm1d):
-    """Batch norm over records or beats, which takes one or none as well: an epoch's last batch may have no more.
-
-    One has no spread, so it is normalised by the statistics so far, and leaves them as they are.
-    """
-
-    @override
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (B, D) to the same shape."""
-        if self.training and len(features) <= 1:
-            return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(features)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ecgfair.models.blocks import KERNEL, ResidualBlock
+from ecgfair.models.norms import BatchNorm
 
 
 class Decoder(nn.Module):
@@ -27,7 +28,7 @@ class Decoder(nn.Module):
         self.stretch = nn.Sequential(
             nn.Conv1d(channels_in, width, 1, bias=False),
             ResidualBlock(width, width, 1, dropout),
-            nn.BatchNorm1d(width),
+            BatchNorm(width),
             nn.SiLU(),
             nn.Conv1d(width, channels_out * stride, 1),
         )

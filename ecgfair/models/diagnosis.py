@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ecgfair.ecg import ATTRIBUTES
 from ecgfair.errors import ConfigurationError
-from ecgfair.models.blocks import MeanMaxPooling, RecordNorm
+from ecgfair.models.blocks import MeanMaxPooling
 from ecgfair.models.conditioning import Conditioning, DemographicInput
 from ecgfair.models.dropout import RecordDropout
 from ecgfair.models.encoder import Encoder
+from ecgfair.models.norms import BatchNorm
 from ecgfair.signals.beat_view import BeatView
 
 
@@ -147,11 +148,11 @@ def _deep_head(width: int, hidden: int, dropout: float, last: nn.Linear) -> nn.S
     nn.init.kaiming_normal_(first.weight)
     nn.init.zeros_(first.bias)
     return nn.Sequential(
-        RecordNorm(width),
+        BatchNorm(width),
         RecordDropout(dropout / 2),
         first,
         nn.ReLU(),
-        RecordNorm(hidden),
+        BatchNorm(hidden),
         RecordDropout(dropout),
         last,
     )

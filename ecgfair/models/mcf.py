@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ecgfair.errors import ConfigurationError
 from ecgfair.models.dropout import RecordAttention
 from ecgfair.models.encoder_base import Encoder, Latents, PartSettings, RestorationParts
+from ecgfair.models.norms import BatchNorm
 from ecgfair.signals.trend import trend
 
 KERNEL: Final = 4
@@ -49,7 +50,7 @@ class McfBranch(nn.Module):
         self.stride = 2 ** len(widths)
         stages: list[nn.Module] = []
         for before, width in pairwise([leads, *widths]):
-            stages += [nn.Conv1d(before, width, KERNEL, 2, 1, bias=False), nn.BatchNorm1d(width), nn.LeakyReLU(SLOPE)]
+            stages += [nn.Conv1d(before, width, KERNEL, 2, 1, bias=False), BatchNorm(width), nn.LeakyReLU(SLOPE)]
         self.strided = nn.Sequential(*stages)
         self.gather = nn.Conv1d(widths[-1], channels, GATHER_KERNEL)
 
@@ -83,10 +84,10 @@ class McfDecoder(nn.Module):
         super().__init__()
         self.stride = 2 ** len(widths)
         self.spread = nn.ConvTranspose1d(channels_in, widths[-1], GATHER_KERNEL, bias=False)
-        stages: list[nn.Module] = [nn.BatchNorm1d(widths[-1]), nn.LeakyReLU(SLOPE)]
+        stages: list[nn.Module] = [BatchNorm(widths[-1]), nn.LeakyReLU(SLOPE)]
         for before, width in pairwise(reversed(widths)):
             stages += [nn.ConvTranspose1d(before, width, KERNEL, 2, 1, bias=False)]
-            stages += [nn.BatchNorm1d(width), nn.LeakyReLU(SLOPE)]
+            stages += [BatchNorm(width), nn.LeakyReLU(SLOPE)]
         stages.append(nn.ConvTranspose1d(widths[0], channels_out, KERNEL, 2, 1))
         self.rise = nn.Sequential(*stages)
 

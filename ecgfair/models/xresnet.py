@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ecgfair.errors import ConfigurationError
 from ecgfair.models.encoder_base import Latents
 from ecgfair.models.encoder_light import LightPartsEncoder
+from ecgfair.models.norms import BatchNorm
 
 EXPANSION: Final = 4
 """Channels that a bottleneck gives, per channel inside it."""
@@ -28,7 +29,7 @@ EXPANSION: Final = 4
 def _normed(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     """Return a convolution and its batch norm; time becomes ``ceil(time / stride)``, since the kernel is odd."""
     convolution = nn.Conv1d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False)
-    return [convolution, nn.BatchNorm1d(channels_out)]
+    return [convolution, BatchNorm(channels_out)]
 
 
 class Bottleneck(nn.Module):

@@ -6,19 +6,23 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
 
 from ecgfair.ecg import EcgBatch, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError
+from ecgfair.losses.mean import Mean
 from ecgfair.models.diagnosis import DiagnosisNetwork
 from ecgfair.models.restoration import RestorationNetwork
 from ecgfair.signals.draws import Draws
+from ecgfair.training.computing import Computing
+from ecgfair.training.epoch_means import EpochMeans
+
+Stage = Literal["train", "val", "test"]
 
 
 @dataclass
@@ -63,14 +67,18 @@ class EcgModule(LightningModule):
     Args:
         preprocessing: How the signals are prepared that it is to see.
         optimisation: Optimiser and schedule.
+        computing: How the network is computed.
     """
 
     network: RestorationNetwork | DiagnosisNetwork
 
-    def __init__(self, preprocessing: Preprocessing, optimisation: Optimisation) -> None:
+    def __init__(self, preprocessing: Preprocessing, optimisation: Optimisation, computing: Computing) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         self.optimisation = optimisation
+        self.computing = computing
+        self._means: dict[Stage, EpochMeans] = {"train": EpochMeans(), "val": EpochMeans(), "test": EpochMeans()}
+        self._told_training = False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW and the one-cycle schedule, stepped every batch."""
@@ -108,22 +116,20 @@ class EcgModule(LightningModule):
             for parameter in module.parameters()
         }
 
-    def log_losses(self, stage: str, total: Tensor, losses: Mapping[str, Tensor], batch: EcgBatch) -> None:
-        """Log ``<stage>/loss`` and its terms, averaged over all records of an epoch and all processes.
+    def log_losses(self, stage: Stage, total: Mean, losses: Mapping[str, Mean]) -> None:
+        """Note ``<stage>/loss`` and its terms; their means over all records of the epoch are logged at its end.
 
         Args:
             stage: ``train``, ``val`` or ``test``.
-            total: What is minimised, averaged over the batch.
+            total: What is minimised.
             losses: Its terms by name, unweighted.
-            batch: The batch.
         """
-        self.log_dict(
-            {f"{stage}/loss": total, **{f"{stage}/loss/{name}": loss for name, loss in losses.items()}},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch["index"]),
-        )
+        named = {f"{stage}/loss/{name}": loss for name, loss in losses.items()}
+        self._means[stage].add({f"{stage}/loss": total, **named})
+
+    def _log_means(self, stage: Stage) -> None:
+        # Every process has the same numbers already; Lightning warns of whoever does not ask for their mean.
+        self.log_dict(self._means[stage].over_processes(), on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
     def draws(self, batch: EcgBatch) -> Draws | None:
         """Return what the records of a training batch draw from in this step, a new source each time.
@@ -143,7 +149,8 @@ class EcgModule(LightningModule):
         return Draws.of(self._seed, self.trainer.global_step, batch["index"])
 
     def on_fit_start(self) -> None:
-        """Note the seed of the run."""
+        """Note the seed of the run, and let the network be computed as asked for."""
+        self.computing.apply(self.network)
         seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**32))
         # Where nobody set one, every process has one of its own.
         self._seed: int = seed if self._trainer is None else self.trainer.strategy.broadcast(seed)
@@ -157,16 +164,42 @@ class EcgModule(LightningModule):
         step = (self._seed, self.current_epoch, batch_idx, self.global_rank)
         digest = hashlib.sha256(",".join(map(str, step)).encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        if batch_idx == 0:
+            # Not at the start of the epoch: one that goes on in the middle starts as well.
+            self._means["train"].clear()
+            self._told_training = False
 
-    def on_validation_start(self) -> None:
-        """Let every process validate with the batch-norm statistics that the checkpoint will hold, those of rank 0."""
-        if self.trainer.world_size > 1:
-            for buffer in self.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+    def on_train_batch_end(self, outputs: Any, batch: EcgBatch, batch_idx: int) -> None:
+        """Log the losses of the epoch behind its last batch: callbacks tell them before the module's own turn."""
+        if self.trainer.is_last_batch or self.trainer.global_step == self.trainer.max_steps:
+            self._log_means("train")
+            self._told_training = True
+
+    def on_train_epoch_end(self) -> None:
+        """Log the losses of an epoch that ended before its last batch, or that a run which goes on finds finished."""
+        if not self._told_training:
+            self._log_means("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the losses anew."""
+        self._means["val"].clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the losses over all records."""
+        self._log_means("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin the losses anew."""
+        self._means["test"].clear()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the losses over all records."""
+        self._log_means("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the preprocessing with the weights."""
+        """Keep the preprocessing with the weights, and the losses of the epoch so far."""
         checkpoint["preprocessing"] = self.preprocessing.to_dict()
+        checkpoint["epoch_means"] = self._means["train"].state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that were trained on signals prepared in another way, and a schedule of another length.
@@ -180,6 +213,8 @@ class EcgModule(LightningModule):
             raise CheckpointError("The checkpoint holds no preprocessing: expected one written by `ecgfair fit`.")
         found = Preprocessing.from_dict(checkpoint["preprocessing"])
         found.require_same(self.preprocessing, "the checkpoint", "the data")
+        if self.global_rank == 0:
+            self._means["train"].go_on(checkpoint.get("epoch_means", {}))
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             before = checkpoint["lr_schedulers"][0]["total_steps"]
             now = int(self.trainer.estimated_stepping_batches)

@@ -6,10 +6,11 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ecgfair.anomaly.normal_beats import shape_of
 from ecgfair.ecg import EcgBatch
+from ecgfair.losses.mean import Mean, precise
 from ecgfair.models.dropout import drawing_from
 from ecgfair.signals.aligned_beats import CLOCK, FIRST, aligned_beats, median_beats
 from ecgfair.signals.alteration import Alteration
@@ -25,10 +26,8 @@ ALTERATION: Final = Alteration(
 change."""
 
 
-def altered_beat_loss(
-    network: nn.Module, batch: EcgBatch, sampling_rate: float, generator: Randomness = None
-) -> Tensor:
-    """Return the cross-entropy of telling altered median beats from unaltered ones, a scalar; 0 without beats.
+def altered_beat_loss(network: nn.Module, batch: EcgBatch, sampling_rate: float, generator: Randomness = None) -> Mean:
+    """Return the cross-entropy of telling altered median beats from unaltered ones; 0 without beats.
 
     Args:
         network: Maps shapes of beats (B, leads, points) to logits (B,).
@@ -51,6 +50,5 @@ def altered_beat_loss(
     is_altered = (changed & ~missing).flatten(1).any(dim=1)
     truth = torch.cat([torch.zeros_like(is_altered), is_altered]).to(beat.dtype)
     with drawing_from(copies_of(own, 2)):
-        logits = network(shape_of(both).nan_to_num())
-    by_beat = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return by_beat.sum() / max(len(by_beat), 1)
+        logits = precise(network(shape_of(both).nan_to_num()))
+    return Mean.of(F.binary_cross_entropy_with_logits(logits, precise(truth), reduction="none"))

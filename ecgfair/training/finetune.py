@@ -12,6 +12,7 @@ from typing_extensions import override
 from ecgfair.ecg import ATTRIBUTES, AttributeStatistics, EcgBatch, Preprocessing
 from ecgfair.errors import CheckpointError, ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
+from ecgfair.losses.mean import Mean, precise
 from ecgfair.models.adversary import DemographicAdversary, ramp
 from ecgfair.models.conditioning import Conditioning
 from ecgfair.models.diagnosis import Diagnosis, DiagnosisNetwork
@@ -20,7 +21,8 @@ from ecgfair.models.encoder import Encoder, EncoderSpec
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.beat_view import BeatView
 from ecgfair.signals.windows import Windows, mean_probability_logits
-from ecgfair.training.base import EcgModule, Optimisation
+from ecgfair.training.base import EcgModule, Optimisation, Stage
+from ecgfair.training.computing import Computing
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, load_encoder, save_encoder
 from ecgfair.training.label_loss import LabelLoss
 from ecgfair.training.mitigation import MitigatedLoss, Mitigation, without
@@ -53,6 +55,7 @@ class FinetuneModule(EcgModule):
         windows: Windows that a record is cut into for evaluation; the whole record if None.
         optimisation: Optimiser and schedule.
         mitigation: What training does against being worse for some groups; nothing if None.
+        computing: How the network is computed.
 
     Raises:
         CheckpointError: The encoder checkpoint can't be used.
@@ -84,8 +87,9 @@ class FinetuneModule(EcgModule):
         windows: Windows | None = None,
         optimisation: Optimisation | None = None,
         mitigation: Mitigation | None = None,
+        computing: Computing | None = None,
     ) -> None:
-        super().__init__(preprocessing, optimisation or Optimisation())
+        super().__init__(preprocessing, optimisation or Optimisation(), computing or Computing())
         if not label_names:
             raise ConfigurationError(
                 "The data have no labels: stage 2 needs a label set. Prepare the store from a source that has one, or "
@@ -208,16 +212,16 @@ class FinetuneModule(EcgModule):
         losses = {"labels": self._label_loss(diagnosis, labels)}
         total = losses["labels"]
         if self.mitigated_loss is not None:
-            each = torch.stack([self.loss.each(logits, labels) for logits in diagnosis.by_scale]).mean(0)
+            each = torch.stack([self.loss.each(precise(logits), labels) for logits in diagnosis.by_scale]).mean(0)
             total = self.mitigated_loss(each, batch)
             losses["mitigated"] = total
         total = self._add_auxiliary(total, losses, diagnosis, batch)
         if self.adversary is not None:
             against = self._adversary_losses(self.adversary, diagnosis, batch)
             losses |= against
-            total = total + sum(against.values())
-        self.log_losses("train", total, losses, batch)
-        return total
+            total = Mean.sum_of([total, *against.values()])
+        self.log_losses("train", total, losses)
+        return total.over_processes()
 
     def validation_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss and the probabilities of whole records; callbacks measure them."""
@@ -274,12 +278,12 @@ class FinetuneModule(EcgModule):
         # Of the records that it was trained on, wherever it is tested.
         self.label_prevalence = checkpoint.get("label_prevalence", self.label_prevalence)
 
-    def _evaluate(self, batch: EcgBatch, stage: str) -> dict[str, Tensor]:
+    def _evaluate(self, batch: EcgBatch, stage: Stage) -> dict[str, Tensor]:
         diagnosis = self._diagnose(batch)
         losses = {"labels": self._label_loss(diagnosis, batch["labels"])}
         total = self._add_auxiliary(losses["labels"], losses, diagnosis, batch)
-        self.log_losses(stage, total, losses, batch)
-        return {"loss": total, "probabilities": diagnosis.logits.sigmoid()}
+        self.log_losses(stage, total, losses)
+        return {"loss": total.value, "probabilities": diagnosis.logits.sigmoid()}
 
     def _diagnose(self, batch: EcgBatch) -> Diagnosis:
         """Diagnose records as they are; of several windows, by their mean probability."""
@@ -292,16 +296,16 @@ class FinetuneModule(EcgModule):
         logits = torch.stack(by_scale).mean(0)
         return Diagnosis(logits, attributes, _mean_of(found.features, windows), by_scale)
 
-    def _label_loss(self, diagnosis: Diagnosis, labels: Tensor) -> Tensor:
+    def _label_loss(self, diagnosis: Diagnosis, labels: Tensor) -> Mean:
         """Every scale is taught by itself: the mean of logits would let one scale rest on the other."""
         losses = [self.loss(logits, labels) for logits in diagnosis.by_scale]
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        return losses[0] if len(losses) == 1 else 1 / len(losses) * Mean.sum_of(losses)
 
     def _progress(self) -> float:
         """Return the share of the training that is done."""
         return 1.0 if self._trainer is None else self.trainer.global_step / self.trainer.estimated_stepping_batches
 
-    def _add_auxiliary(self, total: Tensor, losses: dict[str, Tensor], diagnosis: Diagnosis, batch: EcgBatch) -> Tensor:
+    def _add_auxiliary(self, total: Mean, losses: dict[str, Mean], diagnosis: Diagnosis, batch: EcgBatch) -> Mean:
         """Return the total with the auxiliary losses, which are added to its terms."""
         if diagnosis.attributes is None:
             return total
@@ -314,11 +318,11 @@ class FinetuneModule(EcgModule):
 
     def _adversary_losses(
         self, adversary: DemographicAdversary, diagnosis: Diagnosis, batch: EcgBatch
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Mean]:
         """Let the adversary learn, and return how badly it tells what the features are to hide."""
         hidden = self.mitigation.hidden_attributes
         target = without(batch["attributes"], [name for name in ATTRIBUTES if name not in hidden])
-        adversary.learn(diagnosis.features, lambda said: torch.stack(attribute_losses(said, target)).sum())
+        adversary.learn(diagnosis.features, lambda said: Mean.sum_of(attribute_losses(said, target)).over_processes())
         said = adversary(diagnosis.features, self.mitigation.adversary_strength * ramp(self._progress()))
         of_age, of_sex = attribute_losses(said, target)
         both = {"age": of_age, "sex": of_sex}

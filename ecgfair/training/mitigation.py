@@ -13,6 +13,7 @@ from ecgfair.ecg import ATTRIBUTES, EcgBatch
 from ecgfair.errors import ConfigurationError, did_you_mean
 from ecgfair.groups import CROSS, DEFAULT_AGE_EDGES, DEMOGRAPHICS, age_bands, group_by_demographics
 from ecgfair.losses.group_robust import GroupRobustLoss
+from ecgfair.losses.mean import Mean
 from ecgfair.losses.reweighting import LabelReweighting
 
 
@@ -181,8 +182,8 @@ class MitigatedLoss(nn.Module):
             # How much a group is overfitted depends on how many records there are, however often they come.
             self.robust.count(source.group_counts(settings.groups, settings.age_edges, as_drawn=False)[0])
 
-    def forward(self, losses: Tensor, batch: EcgBatch) -> Tensor:
-        """Return what is to be minimised, a scalar.
+    def forward(self, losses: Tensor, batch: EcgBatch) -> Mean:
+        """Return what is to be minimised; the robust loss of a step, which is that of all processes, counts once.
 
         Args:
             losses: (B, C) loss of each record and label.
@@ -191,8 +192,9 @@ class MitigatedLoss(nn.Module):
         codes, _ = self._codes(batch["age"], batch["sex"])
         if self.reweighting is not None:
             losses = self.reweighting(losses, batch["labels"], codes)
-        robust: Tensor = losses.mean() if self.robust is None else self.robust(losses.mean(1), codes)
-        return robust
+        if self.robust is None:
+            return Mean.of(losses)
+        return Mean.over(self.robust(losses.mean(1), codes), 1)
 
     def _codes(self, age: Tensor, sex: Tensor) -> tuple[Tensor, tuple[str, ...]]:
         grouping = group_by_demographics(self.mitigation.groups, age, sex, self.mitigation.age_edges)

@@ -17,7 +17,8 @@ from ecgfair.anomaly.terms import Geometry
 from ecgfair.ecg import AttributeStatistics, EcgBatch, Preprocessing
 from ecgfair.errors import ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
-from ecgfair.losses.restoration import masked_mean, trend_restoration_loss, uncertain_restoration_loss
+from ecgfair.losses.mean import Mean, precise
+from ecgfair.losses.restoration import trend_restoration_loss, uncertain_restoration_loss
 from ecgfair.models.dropout import drawing_from
 from ecgfair.models.encoder import EncoderSpec
 from ecgfair.models.restoration import RestorationNetwork
@@ -27,8 +28,9 @@ from ecgfair.signals.draws import Draws, Randomness, copies_of, randn
 from ecgfair.signals.mask_schemes import hide
 from ecgfair.signals.masking import span_mask
 from ecgfair.signals.normalisation import min_max
-from ecgfair.training.base import EcgModule, Optimisation
+from ecgfair.training.base import EcgModule, Optimisation, Stage
 from ecgfair.training.beat_task import altered_beat_loss
+from ecgfair.training.computing import Computing
 from ecgfair.training.encoder_checkpoint import EncoderCheckpoint, save_encoder
 from ecgfair.training.pretrain_settings import Choices, Masking, PretrainWeights
 from ecgfair.training.single_beat_task import single_beat_losses
@@ -62,6 +64,7 @@ class PretrainModule(EcgModule):
         alteration: How records are altered.
         scoring: What anomaly scores are made of.
         optimisation: Optimiser and schedule.
+        computing: How the network is computed.
 
     Raises:
         ConfigurationError: Settings can't work together.
@@ -83,8 +86,9 @@ class PretrainModule(EcgModule):
         alteration: Alteration | None = None,
         scoring: Scoring | None = None,
         optimisation: Optimisation | None = None,
+        computing: Computing | None = None,
     ) -> None:
-        super().__init__(preprocessing, optimisation or Optimisation())
+        super().__init__(preprocessing, optimisation or Optimisation(), computing or Computing())
         self.encoder_spec = encoder or EncoderSpec()
         self.encoder_checkpoint = EncoderCheckpoint(
             self.encoder_spec, preprocessing, attribute_statistics or AttributeStatistics(), training_data
@@ -135,15 +139,15 @@ class PretrainModule(EcgModule):
             )
         save_encoder(folder, self.network.encoder, self.encoder_checkpoint)
 
-    def losses(self, batch: EcgBatch, generator: Randomness = None) -> dict[str, Tensor]:
-        """Return the losses of a batch, unweighted, each a scalar, named as in ``PretrainWeights``.
+    def losses(self, batch: EcgBatch, generator: Randomness = None) -> dict[str, Mean]:
+        """Return the losses of a batch, unweighted, named as in ``PretrainWeights``.
 
         Args:
             batch: The batch.
             generator: Source of all randomness, on the batch's device; the default one if None. Dropout alone is drawn
                 from torch's default generator unless it is ``Draws`` of the batch's records.
         """
-        losses: dict[str, Tensor] = {}
+        losses: dict[str, Mean] = {}
         if self.weights.restores:
             losses |= self._restoration_losses(batch, generator)
         if self.weights.altered:
@@ -156,7 +160,7 @@ class PretrainModule(EcgModule):
             losses |= single_beat_losses(self.network.encoder, self.network.beat_restorer, batch, rate, generator)
         return losses
 
-    def _restoration_losses(self, batch: EcgBatch, generator: Randomness) -> dict[str, Tensor]:
+    def _restoration_losses(self, batch: EcgBatch, generator: Randomness) -> dict[str, Mean]:
         """Hide, restore and compare; predict attributes on the way."""
         signal, recorded = self._scaled(batch), batch["recorded"].expand(batch["signal"].shape)
         rate, beats = self.preprocessing.sampling_rate, batch["beats"]
@@ -197,7 +201,7 @@ class PretrainModule(EcgModule):
             "sex": sex,
         }
 
-    def _alteration_losses(self, batch: EcgBatch, generator: Randomness) -> dict[str, Tensor]:
+    def _alteration_losses(self, batch: EcgBatch, generator: Randomness) -> dict[str, Mean]:
         """Show every record as it is and altered; tell which is which, and where."""
         signal, recorded = batch["signal"], batch["recorded"].expand(batch["signal"].shape)
         altered, changed = self.alteration(signal, batch["beats"], self.preprocessing.sampling_rate, generator)
@@ -212,24 +216,25 @@ class PretrainModule(EcgModule):
             logit, where = self.network.tell_altered(self.network.encode_global(both * gain), both.shape[-1])
         is_altered = torch.cat([torch.zeros_like(logit[: len(signal)]), changed.flatten(1).any(dim=1).to(logit.dtype)])
         truth = torch.cat([torch.zeros_like(changed), changed]).to(where.dtype)
-        by_sample = F.binary_cross_entropy_with_logits(where, truth, reduction="none")
+        by_sample = F.binary_cross_entropy_with_logits(precise(where), precise(truth), reduction="none")
+        by_record = F.binary_cross_entropy_with_logits(precise(logit), precise(is_altered))
         return {
-            "altered": F.binary_cross_entropy_with_logits(logit, is_altered),
-            "altered_map": masked_mean(by_sample, recorded),
+            "altered": Mean.over(by_record, len(logit)),
+            "altered_map": Mean.of(by_sample, recorded),
         }
 
     def training_step(self, batch: EcgBatch, batch_idx: int) -> Tensor:
         """Return the weighted sum of the losses."""
-        return self._total(self.losses(batch, self.draws(batch)), batch, "train")
+        return self._total(self.losses(batch, self.draws(batch)), "train").over_processes()
 
     def validation_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return the same on masks that depend on the records alone."""
-        return {"loss": self._total(self._repeatable_losses(batch), batch, "val")}
+        return {"loss": self._total(self._repeatable_losses(batch), "val").value}
 
     def test_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, Tensor | AnomalyScores]:
         """Return the losses as in validation, and the anomaly scores."""
-        loss = self._total(self._repeatable_losses(batch), batch, "test")
-        return {"loss": loss, "anomaly": self.anomaly_scores(batch)}
+        loss = self._total(self._repeatable_losses(batch), "test")
+        return {"loss": loss.value, "anomaly": self.anomaly_scores(batch)}
 
     def predict_step(self, batch: EcgBatch, batch_idx: int) -> dict[str, AnomalyScores]:
         """Return the anomaly scores."""
@@ -271,13 +276,12 @@ class PretrainModule(EcgModule):
     def _scaled(self, batch: EcgBatch) -> Tensor:
         return min_max(batch["signal"], batch["recorded"]) if self.choices.scale == "min_max" else batch["signal"]
 
-    def _repeatable_losses(self, batch: EcgBatch) -> dict[str, Tensor]:
+    def _repeatable_losses(self, batch: EcgBatch) -> dict[str, Mean]:
         return self.losses(batch, Draws.of(VALIDATION_SEED, 0, batch["index"]))
 
-    def _total(self, losses: dict[str, Tensor], batch: EcgBatch, stage: str) -> Tensor:
-        weighted = [getattr(self.weights, name) * loss for name, loss in losses.items()]
-        total = torch.stack(weighted).sum()
-        self.log_losses(stage, total, losses, batch)
+    def _total(self, losses: dict[str, Mean], stage: Stage) -> Mean:
+        total = Mean.sum_of(getattr(self.weights, name) * loss for name, loss in losses.items())
+        self.log_losses(stage, total, losses)
         return total
 
 

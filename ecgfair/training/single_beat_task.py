@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ecgfair.ecg import EcgBatch
 from ecgfair.losses.attributes import attribute_losses
+from ecgfair.losses.mean import Mean, precise
 from ecgfair.models.beat_restorer import BeatRestorer
 from ecgfair.models.dropout import drawing_from
 from ecgfair.models.encoder import Encoder
@@ -35,8 +36,8 @@ def single_beat_losses(
     batch: EcgBatch,
     sampling_rate: float,
     generator: Randomness = None,
-) -> dict[str, Tensor]:
-    """Return the losses ``single_beat`` and ``single_beat_attributes``, scalars; 0 without beats.
+) -> dict[str, Mean]:
+    """Return the losses ``single_beat`` and ``single_beat_attributes``; 0 without beats.
 
     Args:
         encoder: Has ``embed_beats``.
@@ -55,11 +56,11 @@ def single_beat_losses(
         restored, attributes = restorer(encoder.embed_beats(beats.masked_fill(hidden, 0)))
     # A lead that was not recorded is 0, and so is what lies before the record.
     counted = hidden & (beats != 0)
-    error = F.smooth_l1_loss(restored, beats, reduction="none")
+    error = F.smooth_l1_loss(precise(restored), precise(beats), reduction="none")
     of_record = batch["attributes"][:, None].expand(-1, there.shape[1], -1)[there]
     measures, sex = attribute_losses(attributes, of_record)
     return {
-        "single_beat": (error * counted).sum() / counted.sum().clamp(min=1),
+        "single_beat": Mean.of(error, counted),
         "single_beat_attributes": measures + sex,
     }
 

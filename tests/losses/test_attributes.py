@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from ecgfair.ecg import ATTRIBUTES, SEX_COLUMN
 from ecgfair.errors import ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
+from ecgfair.losses.mean import Mean
 
 OTHERS = [column for column in range(len(ATTRIBUTES)) if column != SEX_COLUMN]
 
@@ -20,9 +21,9 @@ def case():
 def test_complete_attributes_cost_smooth_l1_and_cross_entropy():
     predicted, target = case()
     losses = attribute_losses(predicted, target)
-    torch.testing.assert_close(losses.measures, F.smooth_l1_loss(predicted[:, OTHERS], target[:, OTHERS]))
+    torch.testing.assert_close(losses.measures.value, F.smooth_l1_loss(predicted[:, OTHERS], target[:, OTHERS]))
     expected = F.binary_cross_entropy_with_logits(predicted[:, SEX_COLUMN], target[:, SEX_COLUMN])
-    torch.testing.assert_close(losses.sex, expected)
+    torch.testing.assert_close(losses.sex.value, expected)
 
 
 def test_a_missing_attribute_costs_nothing_and_moves_nothing():
@@ -31,30 +32,30 @@ def test_a_missing_attribute_costs_nothing_and_moves_nothing():
     target[:, 4] = float("nan")
     target[1, SEX_COLUMN] = float("nan")
     losses = attribute_losses(predicted, target)
-    (losses.measures + losses.sex).backward()
+    (losses.measures.value + losses.sex.value).backward()
     missing = ~torch.isfinite(target)
     assert torch.isfinite(predicted.grad).all()
     assert not predicted.grad[missing].any()
     assert predicted.grad[~missing].all()
     known = torch.isfinite(target[:, OTHERS])
     expected = F.smooth_l1_loss(predicted[:, OTHERS][known], target[:, OTHERS][known])
-    torch.testing.assert_close(losses.measures, expected)
+    torch.testing.assert_close(losses.measures.value, expected)
 
 
 @pytest.mark.parametrize("column", [0, SEX_COLUMN])
 def test_a_batch_without_any_attribute_costs_zero(column):
     predicted, target = case()
     losses = attribute_losses(predicted, torch.full_like(target, float("nan")))
-    (losses.measures + losses.sex).backward()
-    assert losses.measures == losses.sex == 0
+    (losses.measures.value + losses.sex.value).backward()
+    assert losses.measures.value == losses.sex.value == 0
     assert not predicted.grad[:, column].any()
 
 
 def test_the_published_form_is_the_squared_error_of_everything():
     predicted, target = case()
     losses = attribute_losses(predicted, target, sex="squared_error", measures="squared_error")
-    torch.testing.assert_close(losses.measures, (predicted - target)[:, OTHERS].square().mean())
-    torch.testing.assert_close(losses.sex, (predicted - target)[:, SEX_COLUMN].square().mean())
+    torch.testing.assert_close(losses.measures.value, (predicted - target)[:, OTHERS].square().mean())
+    torch.testing.assert_close(losses.sex.value, (predicted - target)[:, SEX_COLUMN].square().mean())
 
 
 @pytest.mark.parametrize("sex", ["cross_entropy", "squared_error"])
@@ -62,7 +63,7 @@ def test_the_published_form_is_the_squared_error_of_everything():
 def test_in_either_form_a_missing_attribute_moves_nothing_and_a_known_one_does(sex, measures):
     predicted, target = case()
     target[2, 0] = target[:, 4] = target[1, SEX_COLUMN] = float("nan")
-    sum(attribute_losses(predicted, target, sex=sex, measures=measures)).backward()
+    Mean.sum_of(attribute_losses(predicted, target, sex=sex, measures=measures)).value.backward()
     assert torch.equal(predicted.grad != 0, torch.isfinite(target))
 
 
@@ -72,8 +73,10 @@ def test_each_form_is_chosen_by_itself():
         attribute_losses(predicted, target),
         attribute_losses(predicted, target, sex="squared_error", measures="squared_error"),
     )
-    assert attribute_losses(predicted, target, sex="squared_error") == (neither.measures, both.sex)
-    assert attribute_losses(predicted, target, measures="squared_error") == (both.measures, neither.sex)
+    of_sex = attribute_losses(predicted, target, sex="squared_error")
+    assert (of_sex.measures.value, of_sex.sex.value) == (neither.measures.value, both.sex.value)
+    of_measures = attribute_losses(predicted, target, measures="squared_error")
+    assert (of_measures.measures.value, of_measures.sex.value) == (both.measures.value, neither.sex.value)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def softplus(x):
 @adjusted_or_not
 def test_the_gradient_is_right(name, tau):
     logits, target = case()
-    assert torch.autograd.gradcheck(lambda x: made(name, tau)(x, target), logits)
+    assert torch.autograd.gradcheck(lambda x: made(name, tau)(x, target).value, logits)
 
 
 @every_loss
@@ -60,7 +60,7 @@ def test_the_loss_is_the_mean_over_records_and_labels(name, tau):
     loss = made(name, tau)
     each = loss.each(logits, target)
     assert each.shape == (16, 5)
-    torch.testing.assert_close(loss(logits, target), each.mean())
+    torch.testing.assert_close(loss(logits, target).value, each.mean())
 
 
 @every_loss
@@ -68,7 +68,7 @@ def test_the_loss_is_the_mean_over_records_and_labels(name, tau):
 def test_extreme_logits_and_labels_of_one_class_keep_loss_and_gradient_finite(name, tau):
     for value in (0.0, 1.0):
         logits = torch.tensor([[-100.0], [0.0], [100.0]]).repeat(1, 5).requires_grad_()
-        loss = made(name, tau)(logits, torch.full((3, 5), value))
+        loss = made(name, tau)(logits, torch.full((3, 5), value)).value
         loss.backward()
         assert torch.isfinite(loss)
         assert torch.isfinite(logits.grad).all()
@@ -81,9 +81,9 @@ def test_in_mixed_precision_the_loss_is_that_of_full_precision_with_a_gradient(n
     logits, target = case()
     rounded = logits.detach().bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = made(name, tau)(rounded, target.float())
+        loss = made(name, tau)(rounded, target.float()).value
     loss.backward()
-    expected = made(name, tau)(rounded.detach().double(), target)
+    expected = made(name, tau)(rounded.detach().double(), target).value
     assert torch.isfinite(rounded.grad).all()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -232,7 +232,8 @@ def test_negatives_that_are_told_well_have_less_gradient_than_without_tolerance(
     logits = torch.full((1, 2), -2.0, requires_grad=True)
     gradients = [
         torch.autograd.grad(
-            DistributionBalancedLoss([9, 9], 18, negative_scale=scale, focal_gamma=0)(logits, torch.zeros(1, 2)), logits
+            DistributionBalancedLoss([9, 9], 18, negative_scale=scale, focal_gamma=0)(logits, torch.zeros(1, 2)).value,
+            logits,
         )[0][0, 0].item()
         for scale in (1, 5)
     ]
@@ -246,14 +247,14 @@ def test_adjustment_is_that_of_the_logits_by_hand_for_every_loss():
         adjusted = LogitAdjusted(make(), PREVALENCE, 0.7)
         expected = make().each(logits + 0.7 * shift, target)
         torch.testing.assert_close(adjusted.each(logits, target), expected, rtol=1e-5, atol=1e-7)
-        torch.testing.assert_close(adjusted(logits, target), expected.mean(), rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(adjusted(logits, target).value, expected.mean(), rtol=1e-5, atol=1e-7)
 
 
 def test_adjusted_logits_are_for_training_only():
     logits, target = case()
     adjusted = LogitAdjusted(CrossEntropy(), PREVALENCE)
-    assert not torch.equal(adjusted(logits, target), CrossEntropy()(logits, target))
-    assert torch.equal(adjusted.eval()(logits, target), CrossEntropy()(logits, target))
+    assert not torch.equal(adjusted(logits, target).value, CrossEntropy()(logits, target).value)
+    assert torch.equal(adjusted.eval()(logits, target).value, CrossEntropy()(logits, target).value)
 
 
 def test_a_network_that_knows_nothing_learns_the_prevalence_with_cross_entropy_and_one_half_with_full_adjustment():
@@ -267,7 +268,7 @@ def test_a_network_that_knows_nothing_learns_the_prevalence_with_cross_entropy_a
 
         def closure(logit=logit, loss=loss, optimizer=optimizer):
             optimizer.zero_grad()
-            value = loss(logit.expand(100, 1), target)
+            value = loss(logit.expand(100, 1), target).value
             value.backward()
             return value
 

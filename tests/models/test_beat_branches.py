@@ -3,11 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.models.beat_branches import LEAST_VARIANCE, EachBeatBranch, RhythmBranch, ShapeBranch
-from ecgfair.models.blocks import RecordNorm
 from ecgfair.signals.aligned_beats import POINTS
 from tests.models.beat_cases import random_views, settled
 
@@ -261,17 +259,6 @@ def test_every_weight_over_beats_learns():
 
 
 # Norms and refusals ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rows", [0, 1])
-def test_a_norm_of_beats_takes_one_or_none_by_the_statistics_so_far(rows):
-    norm = settled(RecordNorm(4))
-    features = 3 * torch.randn(rows, 4)
-    expected, before = norm(features), statistics(norm)
-    assert torch.equal(norm.train()(features), expected)
-    assert all(torch.equal(value, before[name]) for name, value in statistics(norm).items())
-    several = torch.randn(5, 4)
-    assert torch.equal(norm(several), settled(nn.BatchNorm1d(4)).train()(several))
 
 
 @pytest.mark.parametrize(

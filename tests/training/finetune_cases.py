@@ -10,7 +10,7 @@ from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.beat_view import BeatView, beat_view
 from ecgfair.training import FinetuneModule
 from tests.training.tiny import ENCODERS as PRETRAINED
-from tests.training.tiny import PREPROCESSING, beating_batch
+from tests.training.tiny import PREPROCESSING, beating_batch, values
 
 UNCHANGED = Augmentation(crop_seconds=None, lead_dropout=0, scaling=0, noise=0)
 NARROW = {
@@ -50,9 +50,7 @@ def quiet_module(
         "augmentation": UNCHANGED,
     }
     spec = ENCODERS.get(encoder, encoder) if isinstance(encoder, str) else encoder
-    module = FinetuneModule(preprocessing, ["a", "b", "c"], list(PREVALENCE), encoder=spec, **(plain | settings))
-    module.log_dict = lambda *_args, **_kwargs: None  # no trainer is attached here
-    return module
+    return FinetuneModule(preprocessing, ["a", "b", "c"], list(PREVALENCE), encoder=spec, **(plain | settings))
 
 
 def labelled_batch(records: int = 8) -> EcgBatch:
@@ -72,6 +70,6 @@ def view_of(batch: EcgBatch) -> BeatView:
 def told_losses(module: FinetuneModule, batch: EcgBatch, step: str = "training_step") -> dict[str, torch.Tensor]:
     """What a step logs, by name, its total as that of the stage."""
     told = {}
-    module.log_losses = lambda stage, total, losses, _: told.update({stage: total, **losses})
+    module.log_losses = lambda stage, total, losses: told.update(values({stage: total, **losses}))
     getattr(module, step)(batch, 0)
     return told

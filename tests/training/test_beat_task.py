@@ -44,7 +44,7 @@ def test_it_learns_to_tell_altered_beats():
     optimiser = torch.optim.Adam(net.parameters(), 3e-3)
     losses = []
     for _ in range(60):
-        loss = altered_beat_loss(net, batch, 100.0, generator)
+        loss = altered_beat_loss(net, batch, 100.0, generator).value
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -55,7 +55,7 @@ def test_it_learns_to_tell_altered_beats():
 
 def test_half_of_what_the_network_sees_is_as_it_was_and_the_rest_is_not():
     spy, batch = Spy(), hearts()
-    loss = altered_beat_loss(spy, batch, 100.0, seeded())
+    loss = altered_beat_loss(spy, batch, 100.0, seeded()).value
     seen = spy.seen.view(2, ALTERATIONS, 6, 3, POINTS)
     assert torch.equal(seen[0, 0], seen[0, 1]), "the unaltered beats are the same in each repetition"
     altered = (seen[1] - seen[0]).abs().amax((-1, -2)) > 1e-3
@@ -67,7 +67,7 @@ def test_half_of_what_the_network_sees_is_as_it_was_and_the_rest_is_not():
 
 def test_the_generator_decides_everything():
     net, batch = network().eval(), hearts()
-    first, again, other = (altered_beat_loss(net, batch, 100.0, seeded(seed)) for seed in (1, 1, 2))
+    first, again, other = (altered_beat_loss(net, batch, 100.0, seeded(seed)).value for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -75,10 +75,10 @@ def test_the_generator_decides_everything():
 def test_what_is_stored_where_nothing_was_recorded_is_not_looked_at():
     net, batch = network().eval(), hearts()
     batch["recorded"][:, 1] = False
-    expected = altered_beat_loss(net, batch, 100.0, seeded())
+    expected = altered_beat_loss(net, batch, 100.0, seeded()).value
     for filler in (torch.nan, 1e6, 0.0):
         stored = {**batch, "signal": batch["signal"].masked_fill(~batch["recorded"], filler)}
-        assert torch.equal(altered_beat_loss(net, stored, 100.0, seeded()), expected)
+        assert torch.equal(altered_beat_loss(net, stored, 100.0, seeded()).value, expected)
     spy = Spy()
     altered_beat_loss(spy, batch, 100.0, seeded())
     assert not spy.seen[:, 1].any(), "a missing lead is silent, in altered beats as well"
@@ -90,7 +90,7 @@ def test_records_without_a_beat_are_left_out_and_a_batch_of_them_costs_nothing()
     altered_beat_loss(spy, batch, 100.0, seeded())
     assert len(spy.seen) == 2 * ALTERATIONS * 2
     batch["beats"][:] = -1
-    loss = altered_beat_loss(net, batch, 100.0, seeded())
+    loss = altered_beat_loss(net, batch, 100.0, seeded()).value
     loss.backward()
     assert loss.item() == 0
     assert all(weight.grad is not None and not weight.grad.any() for weight in net.parameters())

@@ -10,6 +10,7 @@ from data_modules.streaming.datamodules import EcgDataModule
 from ecgfair.ecg import SEX_COLUMN, UNKNOWN_SEX, Preprocessing
 from ecgfair.errors import ConfigurationError
 from ecgfair.losses.attributes import attribute_losses
+from ecgfair.losses.mean import Mean
 from ecgfair.models.conditioning import Conditioning
 from ecgfair.signals.windows import Windows
 from ecgfair.training.label_loss import LabelLoss
@@ -67,7 +68,7 @@ def test_the_loss_of_validation_is_that_of_the_mean_probabilities_each_scale_by_
 def test_attributes_of_a_record_are_the_mean_over_its_windows():
     module, batch = quiet_module("residual", windows=WINDOWS, attribute_weight=1.0).eval(), labelled_batch()
     cut = [module.network(batch["signal"][..., start : start + LENGTH]).attributes for start in STARTS]
-    expected, _ = attribute_losses(torch.stack(cut).mean(0), batch["attributes"])
+    expected = attribute_losses(torch.stack(cut).mean(0), batch["attributes"]).measures.value
     torch.testing.assert_close(told_losses(module, batch, "validation_step")["measures"], expected)
 
 
@@ -94,7 +95,7 @@ def test_mixup_trains_on_mixed_signals_and_views_with_the_labels_mixed_alike_and
     before = batch["attributes"].clone()
     # A label of its own for each record: a row of mixed labels then tells which records are in the mixture.
     batch["labels"] = torch.eye(8)
-    module.loss.forward = lambda logits, target: logits.mean() + 0 * target.mean()
+    module.loss.forward = lambda logits, target: Mean.of(logits.mean() + 0 * target.mean())
     seen = seen_in_training(module, batch)
     share = seen["target"]
     assert ((share > 0.01) & (share < 0.99)).any()
@@ -120,7 +121,9 @@ def test_mixed_labels_are_what_the_loss_is_taken_of():
     batch["beats"][:] = batch["beats"][:1].clone()
     module = quiet_module(mixup=1.0, attribute_weight=0.0)
     seen = {}
-    module.loss.register_forward_hook(lambda _, given, told: seen.update(logits=given[0], target=given[1], loss=told))
+    module.loss.register_forward_hook(
+        lambda _, given, told: seen.update(logits=given[0], target=given[1], loss=told.value)
+    )
     module.training_step(batch, 0)
     assert ((seen["target"] > 0.01) & (seen["target"] < 0.99)).any()
     expected = F.binary_cross_entropy_with_logits(seen["logits"], seen["target"])
@@ -249,5 +252,5 @@ def test_heads_start_lower_by_what_the_loss_adds_so_that_training_starts_from_pr
         torch.testing.assert_close(head.bias.detach(), odds * (1 - tau))
         said = head.bias.detach().expand(len(target), -1)
         torch.testing.assert_close(
-            module.loss.train()(said, target), F.binary_cross_entropy_with_logits(odds.expand_as(target), target)
+            module.loss.train()(said, target).value, F.binary_cross_entropy_with_logits(odds.expand_as(target), target)
         )

@@ -37,6 +37,7 @@ from tests.mitigation_case import (
     train,
     visible_demographics,
 )
+from tests.training.tiny import values
 from tests.two_processes import on_two_processes
 
 BY_SEX = Sampling("group", balance_groups="sex")
@@ -138,7 +139,7 @@ def test_without_mitigation_the_loss_is_bit_for_bit_that_of_the_labels_and_attri
 def logged(module, batch, step="training_step"):
     """What a step logs."""
     told = {}
-    module.log_losses = lambda stage, total, losses, _: told.update({stage: total, **losses})
+    module.log_losses = lambda stage, total, losses: told.update(values({stage: total, **losses}))
     getattr(module, step)(batch, 0)
     return told
 
@@ -235,7 +236,6 @@ class Uncounted(Records):
 
 def module_with_log(batch, **settings):
     module = module_for(batch, **settings)
-    del module.log_dict
     module.mitigated_loss.robust.records.fill_(1)  # as before the data are counted
     module.mitigated_loss.reweighting = module.mitigated_loss.reweighting and LabelReweighting(3, 1, 5)
     return module

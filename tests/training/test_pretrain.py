@@ -8,13 +8,14 @@ from ecgfair.errors import ConfigurationError
 from ecgfair.signals.draws import Draws
 from ecgfair.training import PretrainModule
 from ecgfair.training.pretrain import VALIDATION_SEED, Masking, PretrainWeights
+from tests.training.tiny import values
 
 LOSSES = ["whole", "beat", "trend", "measures", "sex"]
 
 
 def encoder_gradient(module: PretrainModule, batch, **weights: float) -> torch.Tensor:
     module.eval().zero_grad()  # without dropout, so that two passes differ by their losses alone
-    losses = module.losses(batch, torch.Generator().manual_seed(0))
+    losses = values(module.losses(batch, torch.Generator().manual_seed(0)))
     torch.stack([weights.get(name, 0.0) * loss for name, loss in losses.items()]).sum().backward()
     gradients = [parameter.grad for parameter in module.network.encoder.parameters()]
     return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
@@ -42,9 +43,9 @@ def test_the_fusion_changes_the_restoration_of_both_scales(pretrain_module, make
     batch = make_batch()
     pretrain_module.eval()
     seed = torch.Generator().manual_seed
-    fused = pretrain_module.losses(batch, seed(0))
+    fused = values(pretrain_module.losses(batch, seed(0)))
     pretrain_module.network.fusion.forward = lambda one, other, _has_beat: (one, other)
-    apart = pretrain_module.losses(batch, seed(0))
+    apart = values(pretrain_module.losses(batch, seed(0)))
     for name in ("whole", "beat", "trend"):
         assert not torch.isclose(fused[name], apart[name])
     for name in ("measures", "sex"):
@@ -72,7 +73,7 @@ def test_missing_attributes_and_missing_beats_leave_every_loss_finite(pretrain_m
     batch = make_batch()
     batch["attributes"][:] = math.nan
     batch["beats"][:] = -1
-    losses = pretrain_module.losses(batch)
+    losses = values(pretrain_module.losses(batch))
     torch.stack(list(losses.values())).sum().backward()
     assert losses["beat"] == losses["measures"] == losses["sex"] == 0
     assert all(torch.isfinite(p.grad).all() for p in pretrain_module.parameters() if p.grad is not None)
@@ -80,8 +81,8 @@ def test_missing_attributes_and_missing_beats_leave_every_loss_finite(pretrain_m
 
 def test_losses_are_averaged_so_that_their_balance_is_that_of_any_batch_size(pretrain_module, make_batch):
     pretrain_module.eval()
-    few = [pretrain_module.losses(make_batch(4, seed=seed)) for seed in range(8)]
-    many = pretrain_module.losses(make_batch(64))
+    few = [values(pretrain_module.losses(make_batch(4, seed=seed))) for seed in range(8)]
+    many = values(pretrain_module.losses(make_batch(64)))
     for name in LOSSES:
         mean = torch.stack([losses[name] for losses in few]).mean()
         assert many[name].item() == pytest.approx(mean.item(), rel=0.5, abs=0.1)
@@ -92,7 +93,7 @@ def test_the_sum_is_weighted_as_configured(pretrain_module, make_batch):
     pretrain_module.eval()
     step = pretrain_module.validation_step(make_batch(), 0)["loss"]
     drawn = Draws.of(VALIDATION_SEED, 0, make_batch()["index"])
-    alone = pretrain_module.losses(make_batch(), drawn)["trend"]
+    alone = values(pretrain_module.losses(make_batch(), drawn))["trend"]
     torch.testing.assert_close(step, 3 * alone)
 
 
@@ -112,17 +113,16 @@ def test_validation_hides_the_same_samples_of_a_record_each_time_and_in_every_ba
 def test_restoration_learns_a_signal_that_repeats(make_batch):
     torch.manual_seed(0)
     module = PretrainModule(Preprocessing(), local_widths=[16], decoder_width=32, encoder=_tiny())
-    module.log_dict = lambda *_args, **_kwargs: None
     batch = make_batch(16)
     time = torch.arange(1000) / 100
     batch["signal"] = torch.sin(2 * torch.pi * 1.2 * time).expand(16, 12, 1000).clone()
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
-    first = module.losses(batch, torch.Generator().manual_seed(0))
+    first = values(module.losses(batch, torch.Generator().manual_seed(0)))
     for _ in range(60):
         optimizer.zero_grad()
         module.training_step(batch, 0).backward()
         optimizer.step()
-    last = module.losses(batch, torch.Generator().manual_seed(0))
+    last = values(module.losses(batch, torch.Generator().manual_seed(0)))
     for name in ("whole", "beat"):
         assert last[name] < first[name] - 1, f"{name}: a nat better than at the start"
     assert last["trend"] < first["trend"] / 4
@@ -148,7 +148,7 @@ def test_what_was_never_recorded_is_not_to_be_restored(pretrain_module, make_bat
     batch["recorded"][:, :, 800:] = False
     batch["signal"] = batch["signal"] * batch["recorded"]
     pretrain_module.eval()
-    losses = pretrain_module.losses(batch, torch.Generator().manual_seed(0))
+    losses = values(pretrain_module.losses(batch, torch.Generator().manual_seed(0)))
     forward = pretrain_module.network.forward
 
     def worse_where_nothing_was_recorded(*inputs):
@@ -160,6 +160,6 @@ def test_what_was_never_recorded_is_not_to_be_restored(pretrain_module, make_bat
         return restoration
 
     pretrain_module.network.forward = worse_where_nothing_was_recorded
-    again = pretrain_module.losses(batch, torch.Generator().manual_seed(0))
+    again = values(pretrain_module.losses(batch, torch.Generator().manual_seed(0)))
     for name, loss in losses.items():
         torch.testing.assert_close(again[name], loss, msg=name)

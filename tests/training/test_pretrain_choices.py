@@ -13,7 +13,7 @@ from ecgfair.errors import ConfigurationError
 from ecgfair.signals.alteration import Altered
 from ecgfair.training import pretrain
 from ecgfair.training.pretrain import Choices, PretrainWeights
-from tests.training.tiny import ALTERED, beating_batch, tiny_module
+from tests.training.tiny import ALTERED, beating_batch, tiny_module, values
 
 SWITCHES = {name: get_args(hint)[1] for name, hint in get_type_hints(Choices).items()}
 """Every switch with its published value."""
@@ -81,7 +81,7 @@ def test_visible_samples_count_where_the_error_is_over_all_samples_and_unrecorde
     batch["signal"] *= batch["recorded"]
     batch["beats"][0] = -1
     seen = watched(module)
-    losses = module.losses(batch, seeded())
+    losses = values(module.losses(batch, seeded()))
     signal, beat, has_beat, _ = seen["inputs"]
     out = seen["outputs"]
     assert has_beat.tolist() == [False] + [True] * 7
@@ -96,7 +96,7 @@ def test_visible_samples_count_where_the_error_is_over_all_samples_and_unrecorde
     visible = (beat != 0) & has_beat[:, None, None]
     out.beat.signal[visible] += 100
     module.network.forward = lambda *_inputs: out
-    assert (module.losses(batch, seeded())["beat"] > losses["beat"] + 1) == (error == "all")
+    assert (values(module.losses(batch, seeded()))["beat"] > losses["beat"] + 1) == (error == "all")
 
 
 @pytest.mark.parametrize("log_variance", ["by_lead", "shared"])
@@ -119,7 +119,7 @@ def test_min_max_makes_losses_blind_to_the_gain_of_a_lead_and_millivolts_do_not(
     louder = {**batch, "signal": batch["signal"] * gain}
     for scale in ("min_max", "millivolts"):
         module = tiny_module(choices=Choices(scale=scale)).eval()
-        one, other = (module.losses(records, seeded()) for records in (batch, louder))
+        one, other = (values(module.losses(records, seeded())) for records in (batch, louder))
         for name in ("whole", "beat", "trend", "measures", "sex"):
             assert torch.isclose(one[name], other[name], rtol=1e-4).item() == (scale == "min_max"), name
 
@@ -143,7 +143,7 @@ def test_attributes_have_the_losses_that_the_switches_name():
     for choices in ({}, {"sex": "squared_error"}, {"measures": "squared_error"}):
         module = tiny_module(choices=Choices(**choices)).eval()
         seen = watched(module)
-        found[tuple(choices)] = module.losses(batch, seeded())
+        found[tuple(choices)] = values(module.losses(batch, seeded()))
     predicted, target = seen["outputs"].attributes, batch["attributes"]  # the same weights and masks each time
     of_sex, sex = predicted[:, SEX_COLUMN], target[:, SEX_COLUMN]
     of_measures, measures = predicted[:, columns], target[:, columns]
@@ -209,7 +209,7 @@ def test_altered_records_are_those_with_a_changed_recorded_sample_and_each_is_sh
     sign = 1 if right else -1
     where = torch.where(torch.cat([batch["recorded"]] * 2), sign * sample, 1e4)  # what was not recorded is not counted
     module.network.tell_altered = lambda *_: (sign * record, where)
-    losses = module._alteration_losses(batch, seeded())
+    losses = values(module._alteration_losses(batch, seeded()))
     for name, loss in losses.items():
         assert loss.item() == pytest.approx(0 if right else 20, abs=1e-4), name
 
