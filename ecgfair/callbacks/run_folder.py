@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 from lightning.pytorch import Trainer
 
+from ecgfair.errors import WriteError
+
 
 def run_folder(trainer: Trainer) -> Path:
     """Return where a run writes. Every rank has to ask: Lightning sends rank 0's answer to all."""
@@ -24,12 +26,18 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     Args:
         frame: Its index is left out.
         path: Its folder is made if need be; a file that is there is replaced.
+
+    Raises:
+        WriteError: The disk is full or can't be written; a file that was there is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.tmp")
     try:
         frame.to_parquet(draft, index=False)
         draft.replace(path)
-    except OSError:
+    except OSError as error:
         draft.unlink(missing_ok=True)
-        raise
+        raise WriteError(
+            f"{path} can't be written ({error}): what was there before is kept. Make room or mend the disk; the same "
+            "command then goes on."
+        ) from error

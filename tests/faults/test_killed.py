@@ -32,7 +32,8 @@ def test_killed_at_a_step_drawn_at_random_it_ends_with_the_same_weights_and_tabl
     assert_same_run(case.finish(), cases.unharmed(stage))
 
 
-@pytest.mark.parametrize("stage", ["pretrain", pytest.param("finetune", marks=slow)])
+@slow
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_killed_again_and_again_it_ends_with_the_same_weights_and_tables(cases, stage):
     case = cases(stage)
     for step in (2, 8, 12):
@@ -44,7 +45,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights_and_tables(cases, 
     ("stage", "epoch"),
     [
         pytest.param("pretrain", 0, marks=slow),
-        ("pretrain", EPOCHS - 1),
+        pytest.param("pretrain", EPOCHS - 1, marks=slow),
         ("finetune", 0),
         pytest.param("finetune", EPOCHS - 1, marks=slow),
     ],
@@ -66,7 +67,7 @@ def renamings(cases):
     return found
 
 
-@pytest.mark.parametrize(("stage", "place"), places(2 * WRITES, quick=2))
+@pytest.mark.parametrize(("stage", "place"), places(2 * WRITES, quick=1))
 def test_killed_around_a_write_it_ends_with_the_same_weights_and_tables(cases, renamings, stage, place):
     number = place // 2 * renamings[stage] // WRITES
     case = cases(stage)
