@@ -93,6 +93,8 @@ def test_a_run_that_was_asked_to_stop_ends_with_75_and_goes_on_by_the_same_comma
     assert state(run) == "finished"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # three launches of two processes
 def test_two_processes_killed_go_on_together(program, tmp_path, finetuned):
     run, whole = tmp_path / "run", tmp_path / "whole"
 
