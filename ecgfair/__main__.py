@@ -37,7 +37,8 @@ def usage() -> str:
         "usage: python -m ecgfair [--help] [--version] VERB …\n\n"
         "ECG pretraining without diagnoses, fine-tuning on a long tail of them, and how well each group is served.\n\n"
         f"verbs:\n{verbs}\n\n"
-        "`python -m ecgfair VERB --help` explains a verb; experiments/ holds configurations to start from."
+        "`python -m ecgfair VERB --help` explains a verb; experiments/ holds configurations to start\n"
+        "from. The same `fit` goes on with a run that was not finished."
     )
 
 

@@ -14,7 +14,9 @@ from ecgfair.training.pretrain_settings import Choices
 EXPERIMENTS = sorted(
     path
     for path in Path("experiments").rglob("*.yaml")
-    if "class_path" in (yaml.safe_load(path.read_text()).get("model") or {}) and path.parent.name != "anomaly"
+    if "run" in (told := yaml.safe_load(path.read_text()))
+    and "class_path" in (told.get("model") or {})
+    and path.parent.name != "anomaly"
 )
 ANOMALY = Path("experiments/anomaly")
 # Not `everything`: trained on all records of a synthetic store, the default is it already.

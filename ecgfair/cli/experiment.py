@@ -23,7 +23,7 @@ from ecgfair.cli.differences import differences, read_config
 from ecgfair.cli.environment import environment, versions_changed
 from ecgfair.cli.faults import told_faults
 from ecgfair.cli.metrics_file import MetricsFile
-from ecgfair.cli.parse_errors import in_one_line
+from ecgfair.cli.parse_errors import arguments_of, in_one_line
 from ecgfair.cli.run_config import RunConfig, as_settings
 from ecgfair.cli.run_folder import CONFIG, Occupied, Start, clear, is_other_process, plan_start
 from ecgfair.cli.run_state import RUN, State, command_line, write_end, write_start
@@ -33,14 +33,14 @@ from ecgfair.training import EcgModule
 from ecgfair.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 
 
+def _below(base: type) -> list[type]:
+    """Return the subclasses of a class that were imported."""
+    below: list[type] = base.__subclasses__()
+    return [found for sub in below for found in (sub, *_below(sub))]
+
+
 def _known(base: type) -> Callable[[], list[str]]:
-    """Return a function that lists the short names of a class's subclasses which were imported."""
-
-    def names(of: type = base) -> list[str]:
-        below: list[type] = of.__subclasses__()
-        return [name for sub in below for name in (sub.__name__, *names(sub)) if not name.startswith("_")]
-
-    return names
+    return lambda: [found.__name__ for found in _below(base) if not found.__name__.startswith("_")]
 
 
 CLASSES: Final = {
@@ -50,6 +50,13 @@ CLASSES: Final = {
     "trainer.logger": _known(Logger),
 }
 """What a class can be named for, and its short names."""
+
+
+EPILOG: Final = (
+    "Several --config are merged, later ones and flags hold. A configuration may name classes of ecgfair and of "
+    "Lightning's trainer; `--trust PACKAGE` adds those of a package, `--trust` those of all that are installed. `fit` "
+    "into the folder of a run that was not finished goes on with it."
+)
 
 
 class ExperimentCLI(LightningCLI):
@@ -96,20 +103,23 @@ class ExperimentCLI(LightningCLI):
             args=args,
             # What is wrong is raised and told in a few lines; jsonargparse alone would print pages of usage before it.
             parser_kwargs={"prog": "python -m ecgfair", "exit_on_error": False, "allow_abbrev": False}
-            | {verb: {"exit_on_error": False, "allow_abbrev": False} for verb in self.subcommands()},
+            | {verb: {"exit_on_error": False, "allow_abbrev": False, "epilog": EPILOG} for verb in self.subcommands()},
         )
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             super().parse_arguments(parser, args)
-        except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
+        # The last two are what jsonargparse raises of lists, and of values that it can't print.
+        except (jsonargparse.ArgumentError, UnicodeDecodeError, TypeError, ValueError) as error:
             raise ConfigurationError(in_one_line(str(error), self._flags, CLASSES)) from error
 
     def _flags(self) -> list[str]:
-        """Return the flags of all verbs, but for arguments of classes, which depend on the class."""
+        """Return the flags of all verbs, and the arguments of the classes that can be named for model and data."""
         parsers = self._subcommand_parsers.values()
-        return [flag for parser in parsers for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  # argparse has no other list
+        flags = [flag for parser in parsers for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  # argparse has no other list
+        classes = [*_below(EcgModule), *_below(StoresDataModule)]
+        return [*flags, *(f"--{name}" for found in classes for name in arguments_of(found))]
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 from ecgfair.errors import did_you_mean
 
@@ -75,14 +75,14 @@ def _unknown_argument(match: re.Match[str], keys: list[str]) -> str:
     name, _, rest = match["option"].partition(".")
     where = ".".join([keys[0], "init_args", *keys[1:]]) if keys else "it"
     option = f"{name}.{rest}" if rest else name
-    hint = did_you_mean(name, _arguments(match["path"]))
-    return f"Option {option!r} is not accepted by {match['path'].rpartition('.')[2]} ({where}).{hint}"
+    module, _, class_name = match["path"].rpartition(".")
+    # It was imported already, by whom this error is of.
+    hint = did_you_mean(name, arguments_of(getattr(import_module(module), class_name)))
+    return f"Option {option!r} is not accepted by {class_name} ({where}).{hint}"
 
 
-def _arguments(class_path: str) -> list[str]:
-    """Return the arguments of a class that was imported already, those of its bases as well."""
-    module, _, name = class_path.rpartition(".")
-    found: Any = getattr(import_module(module), name)
+def arguments_of(found: type) -> list[str]:
+    """Return the arguments of a class, those of its bases as well if it hands them on."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     names: dict[str, None] = {}
     for base in inspect.getmro(found):
@@ -111,7 +111,10 @@ def _unknown_key(match: re.Match[str], flags: Names) -> str:
 def _unknown_flag(match: re.Match[str], flags: Names) -> str:
     said = match["flags"].strip()
     flag = said.split()[0].partition("=")[0]
-    return f"unrecognized arguments: {said}.{_nearest(flag, flags())}"
+    valid = list(flags())
+    # Of `--model.init_args.los.name` jsonargparse says what follows the class: `--los.name`.
+    hint = _nearest(flag, valid) or _nearest(flag.partition(".")[0], valid)
+    return f"unrecognized arguments: {said}.{hint}"
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect as inspect_module
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -110,4 +109,7 @@ def _flags(verb: str, arguments: Sequence[str]) -> list[str]:
     function = PLAIN_VERBS[verb]
     if isinstance(function, dict):
         function = function.get(arguments[0]) if arguments else None
-    return [] if function is None else [f"--{name}" for name in inspect_module.signature(function).parameters]
+    if function is None:
+        return []
+    parser = jsonargparse.auto_parser(function, as_positional=True)
+    return [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  # argparse has no other list

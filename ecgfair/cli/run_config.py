@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from ecgfair.cli.differences import differences, read_config
 from ecgfair.cli.metrics_file import MetricsFile
+from ecgfair.cli.parse_errors import in_one_line
 from ecgfair.cli.run_folder import set_aside
-from ecgfair.errors import RunFolderError
+from ecgfair.errors import ConfigurationError, RunFolderError
 from ecgfair.training.checkpoint_io import write_whole
 
 
@@ -30,12 +31,15 @@ def as_yaml(parser: LightningArgumentParser, config: Namespace, *, training: boo
     again = config.clone()
     if training:
         again["ckpt_path"], again["overwrite"] = None, False
-    return str(parser.dump(again, skip_none=False))
+    try:
+        return str(parser.dump(again, skip_none=False))
+    except ValueError as error:
+        raise ConfigurationError(f"The configuration can't be written as YAML: {in_one_line(str(error))}") from error
 
 
 def as_settings(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
     """Return a parsed configuration as plain values."""
-    plain: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
+    plain: dict[str, Any] = yaml.safe_load(as_yaml(parser, config, training=False))
     return plain
 
 

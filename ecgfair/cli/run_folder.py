@@ -13,8 +13,9 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
 from ecgfair.callbacks import LAST
-from ecgfair.cli.run_state import FINISHED, read_run
+from ecgfair.cli.run_state import FINISHED, RUN, read_run
 from ecgfair.errors import RunFolderError
+from ecgfair.training.checkpoint_io import DRAFT
 
 CONFIG: Final = "config.yaml"
 LOCK: Final = ".lock"
@@ -59,7 +60,8 @@ def plan_start(folder: Path, *, overwrite: bool, checkpoint: str | None) -> Star
     earlier = read_run(folder)
     if checkpoint is not None:
         return Start(checkpoint, earlier)
-    if not folder.exists() or all(entry.name == LOCK for entry in folder.iterdir()):
+    # A process that was killed at once left its lock, or half a file, and no run.
+    if not folder.exists() or all(entry.name == LOCK or entry.name.endswith(DRAFT) for entry in folder.iterdir()):
         return Start()
     if earlier is None and not (folder / CONFIG).is_file():
         raise RunFolderError(f"{folder} is not empty and holds no run of ecgfair: choose another folder with --run.")
@@ -113,8 +115,12 @@ class Occupied:
 
 
 def clear(folder: Path) -> None:
-    """Delete the run that is in a folder, but for its lock."""
-    for entry in folder.iterdir():
+    """Delete the run that is in a folder, but for its lock; last what tells that there was one.
+
+    So whoever looks meanwhile, or after this was stopped, finds a run that may be replaced, or nothing.
+    """
+    marks = (CONFIG, RUN)
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name in marks):
         if entry.name == LOCK:
             continue
         if entry.is_dir() and not entry.is_symlink():

@@ -58,8 +58,9 @@ def write_start(folder: Path, earlier: Mapping[str, Any] | None, start: Mapping[
     """
     starts = [*(earlier or {}).get("starts", []), {"time": _now(), **start}]
     run = {"state": "running", "error": None, "ended": None, "reproduce": reproduce, "starts": starts}
-    write_whole(folder / COMMAND, f"{reproduce}\n".encode())
+    # First what makes the folder one of a run: this process may be killed at any moment.
     _write(folder, run)
+    write_whole(folder / COMMAND, f"{reproduce}\n".encode())
 
 
 def write_end(folder: Path, state: State, error: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """What a user can get wrong is told in one clear line."""
 
 import pytest
+import yaml
 
 from ecgfair.__main__ import main
 from tests.cli.driving import again, error_line
@@ -24,8 +25,11 @@ def test_a_configuration_that_is_no_text_is_told_in_one_line(verb, tmp_path, cap
         (["--ckpt_path", "nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
         (["--model.init_args.loss.gamma_positive", "10"], "loss.gamma_positive is 10.0: expected 0 to gamma_negative"),
         (["--model.init_args.loss.name", "fokal"], "Got value: fokal"),
-        (["--data.init_args.batchsize", "3"], "Option 'batchsize' is not accepted"),
-        (["--trainer.devces", "3"], "unrecognized arguments: --trainer.devces"),
+        (
+            ["--data.init_args.batchsize", "3"],
+            "Option 'batchsize' is not accepted by EcgDataModule (data.init_args). Did you mean 'batch_size'?",
+        ),
+        (["--trainer.devces", "3"], "unrecognized arguments: --trainer.devces 3. Did you mean '--trainer.devices'?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
@@ -63,3 +67,69 @@ def test_an_encoder_of_another_preprocessing_is_refused_with_both_values(tmp_pat
 def test_a_label_unknown_to_the_test_checkpoint_is_told(finetuned, capsys):
     assert again("test", finetuned, "--data.init_args.labels", "superdiagnostic") == 2
     assert "label set it was trained on" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"trainer": {"max_epoch": 3}},
+            "sets 'trainer.max_epoch', which there is not. Did you mean 'trainer.max_epochs'?",
+        ),
+        (
+            {"traine": {"max_epochs": 3}},
+            "sets 'traine.max_epochs', which there is not. Did you mean 'trainer.max_epochs'?",
+        ),
+        ({"seed_everythin": 3}, "Did you mean 'seed_everything'?"),
+        ({"model": {"init_args": {"optimization": {"learning_rate": 1}}}}, "Did you mean 'optimisation'?"),
+        (
+            {"model": {"init_args": {"optimisation": {"learningrate": 1}}}},
+            "Option 'learningrate' is not accepted by Optimisation (model.init_args.optimisation). "
+            "Did you mean 'learning_rate'?",
+        ),
+        ({"data": {"init_args": {"stor": "x"}}}, "Did you mean 'store'?"),
+        (
+            {"model": {"class_path": "FinetuneModul"}},
+            "no class 'FinetuneModul' for model. Did you mean 'FinetuneModule'?",
+        ),
+        ({"data": {"class_path": "EcgDatamodule"}}, "Did you mean 'EcgDataModule'?"),
+        ({"trainer": {"callbacks": [{"class_path": "Fairnes"}]}}, "Did you mean 'Fairness'?"),
+        ({"trainer": {"callbacks": [{"class_path": "ecgfair.callbacks.Fairnes"}]}}, "Did you mean 'Fairness'?"),
+        (
+            {"trainer": {"callbacks": [{"class_path": "Fairness", "init_args": {"resample": 3}}]}},
+            "Option 'resample' is not accepted by Fairness (trainer.callbacks.init_args). Did you mean 'resamples'?",
+        ),
+        ({"trainer": {"logger": {"class_path": "WandbLoger"}}}, "Did you mean 'WandbLogger'?"),
+        ({"trainer": {"max_epochs": "three"}}, "trainer.max_epochs\": Expected a <class 'int'>, got 'three'"),
+    ],
+    ids=str,
+)
+def test_what_a_yaml_can_get_wrong_is_answered_with_the_nearest_valid_name(settings, message, tmp_path, capsys):
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump(settings))
+    base = ["--config", "experiments/smoke/finetune.yaml", "--run", str(tmp_path / "run")]
+    assert main(["fit", *base, "--config", str(tmp_path / "given.yaml")]) == 2
+    assert message in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--trainer.max_epoch", "3"], "Did you mean '--trainer.max_epochs'?"),
+        (["--trainer.max_epoch=3"], "Did you mean '--trainer.max_epochs'?"),
+        (["--overwirte", "true"], "Did you mean '--overwrite'?"),
+        (["--model", "FinetuneModul"], "Did you mean 'FinetuneModule'?"),
+        (["--model.init_args.los.name", "bce"], "Did you mean '--loss'?"),
+        (["--model.init_args.los", "bce"], "Did you mean 'loss'?"),
+    ],
+)
+def test_what_a_flag_can_get_wrong_is_answered_with_the_nearest_valid_name(flags, message, tmp_path, capsys):
+    base = ["--config", "experiments/smoke/finetune.yaml", "--run", str(tmp_path / "run")]
+    assert main(["fit", *base, *flags]) == 2
+    assert message in error_line(capsys)
+
+
+def test_flags_of_plain_verbs_are_answered_with_the_nearest_as_well(capsys):
+    assert main(["prepare", "ptbxl", "a", "b", "--job", "3"]) == 2
+    assert "Did you mean '--jobs'?" in error_line(capsys)
+    assert main(["audit", "table.parquet", "--outt", "x"]) == 2
+    assert "Did you mean '--out'?" in error_line(capsys)
