@@ -121,7 +121,8 @@ def test_two_nodes_that_torchrun_starts_log_the_losses_of_one_process(double):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     nodes = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp"]
-    command = ["-m", "ecgfair", *fit(double, "nodes", BATCH // 2, *nodes)]
+    # Without the two dashes torchrun takes --run for an abbreviation of options of its own.
+    command = ["-m", "--", "ecgfair", *fit(double, "nodes", BATCH // 2, *nodes)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     started = [
         subprocess.Popen([*torchrun, f"--node-rank={rank}", *command], env=environment, **pipes) for rank in range(2)
