@@ -209,8 +209,8 @@ def _shifted(value: Tensor, places: int) -> Tensor:
     return (value >> places).bitwise_and_((1 << (64 - places)) - 1)
 
 
-# Operations of their own, so that torch.compile calls them as they are: of such arithmetic and views in 64 bits inductor
-# 2.13 made code for the CPU that gave other numbers and corrupted memory.
+# Operations of their own, so that torch.compile calls them as they are: of such arithmetic and views in 64 bits
+# inductor 2.13 made code for the CPU that gave other numbers and corrupted memory.
 @torch.library.custom_op("ecgfair::finalised", mutates_args=(), schema="(Tensor state) -> Tensor")
 def _finalised(state: Tensor) -> Tensor:
     """Return the finaliser of splitmix64 of each state."""

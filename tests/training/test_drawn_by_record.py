@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader
 
 from ecgfair.models.conditioning import Conditioning
 from ecgfair.models.encoder import EncoderSpec
-from ecgfair.signals.alteration import Alteration
 from ecgfair.signals.augmentation import Augmentation
 from ecgfair.signals.draws import Draws
 from ecgfair.training import FinetuneModule, PretrainModule
@@ -50,10 +49,7 @@ def norms_fixed(module):
 
 def pretraining():
     torch.manual_seed(0)
-    # The sign of an eigenvector, which `turn` turns, is the library's, and may follow the size of the batch.
-    module = PretrainModule(
-        PREPROCESSING, encoder=SPEC, local_widths=[8], decoder_width=8, weights=EVERYTHING, alteration=Alteration()
-    )
+    module = PretrainModule(PREPROCESSING, encoder=SPEC, local_widths=[8], decoder_width=8, weights=EVERYTHING)
     module.log_dict = lambda *_args, **_kwargs: None
     return module
 
