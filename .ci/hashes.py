@@ -53,10 +53,12 @@ def resolved(requirements: list[str]) -> dict[str, str]:
         [sys.executable, *command, *told],
         input="\n".join(requirements),
         cwd=ROOT,
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
     )
+    if done.returncode:
+        sys.exit(f"uv can't resolve {len(requirements)} requirements at the versions of constraints.txt:\n{done.stderr}")
     entries = re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)
     return {normal(entry.split("==")[0]): entry for entry in entries if "==" in entry}
 

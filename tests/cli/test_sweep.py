@@ -47,7 +47,13 @@ def started(file, trials=None, workers=1):
 
 
 def begun(command):
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, preexec_fn=heed_ctrl_c, **pipes)
+
+
+def heed_ctrl_c():
+    """Tests that a script starts in the background ignore Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(condition):
