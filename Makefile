@@ -7,6 +7,9 @@ DEMO := demo
 # The demo's four steps are the commands of the README, on synthetic records.
 ECGFAIR := $(BIN)/python -m ecgfair
 
+# Tests on all cores, up to eight: each process makes stores of its own.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo install results test test-slow lint format audit hashes lowest latest clean
 
@@ -47,10 +50,10 @@ results: .venv/.development ## Every row of experiments/RESULTS.md that is not t
 	$(BIN)/python -m experiments.ptbxl.results
 
 test: .venv/.development ## Tests (real recordings: ECGFAIR_DATA=/folder/with/ptbxl/in/it)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python $(PYTEST) -m 'not slow'
 
 test-slow: .venv/.development ## The tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python $(PYTEST) -m slow
 
 lint: .venv/.development ## ruff, mypy strict, the import rules and bandit
 	$(BIN)/ruff format --check .
@@ -74,12 +77,12 @@ lowest: ## The tests with the lowest versions that pyproject.toml admits, in .ve
 	$(PYTHON) .ci/lowest.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[test,wandb]'
 	# What is old uses what its own newer dependencies deprecate: no fault here, as every other warning is.
-	.venv-lowest/bin/python -m pytest -m 'not slow' -W default::DeprecationWarning -W default::PendingDeprecationWarning
+	.venv-lowest/bin/python $(PYTEST) -m 'not slow' -W default::DeprecationWarning -W default::PendingDeprecationWarning
 
 latest: ## The tests with the latest versions that pyproject.toml admits, in .venv-latest
 	$(PYTHON) -m venv --clear .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade --editable '.[test,wandb]'
-	.venv-latest/bin/python -m pytest -m 'not slow'
+	.venv-latest/bin/python $(PYTEST) -m 'not slow'
 
 clean: ## Remove the environments, caches and the demo; runs/ and stores/ stay
 	rm -rf .venv .venv-* $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
