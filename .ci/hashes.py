@@ -58,7 +58,9 @@ def resolved(requirements: list[str]) -> dict[str, str]:
         text=True,
     )
     if done.returncode:
-        sys.exit(f"uv can't resolve {len(requirements)} requirements at the versions of constraints.txt:\n{done.stderr}")
+        sys.exit(
+            f"uv can't resolve {len(requirements)} requirements at the versions of constraints.txt:\n{done.stderr}"
+        )
     entries = re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)
     return {normal(entry.split("==")[0]): entry for entry in entries if "==" in entry}
 
