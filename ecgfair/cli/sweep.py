@@ -45,6 +45,10 @@ def sweep(
     """
     if workers < 1 or (trials is not None and trials < 1):
         raise ConfigurationError(f"workers is {workers} and trials is {trials}: expected 1 or more.")
+    if os.name != "posix":
+        raise ConfigurationError(
+            "The verb sweep needs file locks and process groups of Unix: run it on Linux or macOS."
+        )
     asked = read_sweep(Path(file), append or ())
     try:
         from ecgfair.cli.study import Study

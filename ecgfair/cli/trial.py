@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import shlex
@@ -138,6 +137,8 @@ class TrialProcess:
 
     def __init__(self, trial: Trial, more: Sequence[str] = ()) -> None:
         self.trial = trial
+        import fcntl  # of Unix alone; other verbs run elsewhere too
+
         trial.folder.parent.mkdir(parents=True, exist_ok=True)
         command = [*trial.command, *more]
         with trial.lock.open("wb") as lock, trial.log.open("ab") as log:
@@ -194,6 +195,8 @@ def end_orphan(trial: Trial, group: int) -> None:
         trial: Which.
         group: Its process group. It is theirs for sure while one of them holds the lock.
     """
+    import fcntl  # of Unix alone
+
     if not trial.lock.exists():
         return
     with trial.lock.open("rb") as lock:
