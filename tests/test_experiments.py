@@ -89,7 +89,10 @@ def test_every_shipped_mitigation_goes_on_top_of_a_configuration_of_stage_two(mi
     assert main(["test", "--config", str(folder / "config.yaml")]) == 0
 
 
-@pytest.mark.parametrize(("base", "overlay"), OVERLAYS)
+@pytest.mark.parametrize(
+    ("base", "overlay"),
+    [pytest.param(*pair, marks=(pytest.mark.slow,) if pair[1] else ()) for pair in OVERLAYS],
+)
 def test_every_shipped_experiment_on_anomalies_trains_scores_and_is_tested(base, overlay, tmp_path, synthetic_store):
     configs = [ANOMALY / f"{base}.yaml"] + ([ANOMALY / f"{overlay}.yaml"] if overlay else [])
     flags = ["--run", str(tmp_path / "run"), "--data.init_args.store", str(synthetic_store), *TINY]
@@ -122,7 +125,14 @@ ROWS = sorted(Path("experiments/ptbxl/rows").glob("*.yaml"))
 RESULT_BASE = Path("experiments/ptbxl")
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "row",
+    # Every one is parsed in the fast suite, see tests/cli/test_composition.py, and a few are run.
+    [
+        pytest.param(row, id=row.stem, marks=() if order % 6 == 0 else (pytest.mark.slow,))
+        for order, row in enumerate(ROWS)
+    ],
+)
 def test_every_row_of_the_result_tables_goes_on_top_of_its_stage(row, tmp_path, synthetic_store):
     base = "pretrain" if row.stem.startswith("pretrain") else "statements"
     asked = yaml.safe_load(row.read_text())

@@ -111,7 +111,11 @@ def trial(path, tmp_path, store, monkeypatch, *more):
     return tmp_path / "runs" / "trial1"
 
 
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    # The sweep under a bound is one of stage 2 as well.
+    [pytest.param(path, id=path.stem, marks=(pytest.mark.slow,) * (path.stem == "finetune")) for path in SWEEPS],
+)
 def test_one_trial_runs_as_the_agent_starts_it_and_logs_what_is_searched_for(
     path, tmp_path, synthetic_store, monkeypatch
 ):
@@ -130,6 +134,7 @@ def test_one_trial_runs_as_the_agent_starts_it_and_logs_what_is_searched_for(
     assert record.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_trial_on_two_processes_writes_one_run_folder_and_begins_one_run(tmp_path, synthetic_store, monkeypatch):
     two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     run = trial(Path("experiments/sweeps/fair.yaml"), tmp_path, synthetic_store, monkeypatch, *two)

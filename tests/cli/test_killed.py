@@ -76,6 +76,7 @@ def whole(tmp_path_factory, finetuned):
     return run
 
 
+@pytest.mark.slow  # tests/faults stops runs in the fast suite
 def test_a_run_that_was_asked_to_stop_ends_with_75_and_goes_on_by_the_same_command(
     program, tmp_path, finetuned, whole, capsys
 ):

@@ -160,7 +160,9 @@ def test_a_sweep_that_is_killed_goes_on_by_the_same_command_where_its_trials_wer
     assert not list((tmp_path / "runs").glob("*.alive"))
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "by", [pytest.param(signal.SIGINT, id="ctrl_c"), pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_and_sigterm_end_the_trials_and_the_same_command_goes_on(by, tmp_path):
     file = sweep_file(tmp_path, UNIFORM, more=["--slow"])
     process = begun([sys.executable, "-m", "ecgfair", "sweep", file, "--trials", "1"])

@@ -24,7 +24,7 @@ def places(most, quick, kills=KILLS):
     return made
 
 
-@pytest.mark.parametrize(("stage", "step"), places(EPOCHS * STEPS, quick=3))
+@pytest.mark.parametrize(("stage", "step"), places(EPOCHS * STEPS, quick=2))
 def test_killed_at_a_step_drawn_at_random_it_ends_with_the_same_weights_and_tables(cases, stage, step):
     case = cases(stage)
     assert case.start(at_step(step, die)).status == KILLED
@@ -80,7 +80,9 @@ def test_killed_around_a_write_it_ends_with_the_same_weights_and_tables(cases, r
     [
         pytest.param(("--trainer.accumulate_grad_batches=2",), at_batch(4, 3, die), marks=slow),
         pytest.param(("--trainer.val_check_interval=2",), at_step(8, die), marks=slow),
-        (("--trainer.val_check_interval=2", "--trainer.accumulate_grad_batches=2"), at_batch(4, 3, die)),
+        pytest.param(
+            ("--trainer.val_check_interval=2", "--trainer.accumulate_grad_batches=2"), at_batch(4, 3, die), marks=slow
+        ),
         pytest.param(("--data.init_args.num_workers=1",), at_step(8, die), marks=slow),
         pytest.param(("--trainer.precision=bf16-mixed",), at_step(8, die), marks=slow),
     ],
@@ -93,6 +95,7 @@ def test_killed_in_a_run_with_other_settings_it_ends_with_the_same_weights_and_t
     assert_same_run(case.finish(), cases.unharmed("finetune", *flags))
 
 
+@slow
 def test_killed_in_a_run_whose_weights_are_averaged_it_ends_with_the_same_weights_and_tables(cases):
     averaging = [{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.5}}]
     case = cases("finetune", callbacks=averaging)
