@@ -29,6 +29,7 @@ from ecgfair.cli.run_config import RunConfig, as_settings
 from ecgfair.cli.run_folder import CONFIG, Occupied, Start, clear, is_other_process, plan_start
 from ecgfair.cli.run_path import run_path
 from ecgfair.cli.run_state import RUN, State, command_line, write_end, write_start
+from ecgfair.cli.whole_numbers import whole_numbers_first
 from ecgfair.ecg import AttributeStatistics, Preprocessing
 from ecgfair.errors import ConfigurationError, DivergedError, EcgFairError, PreemptedError
 from ecgfair.training import EcgModule
@@ -83,6 +84,7 @@ class ExperimentCLI(LightningCLI):
             self._occupied.leave()
 
     def _run(self, args: list[str]) -> None:
+        whole_numbers_first(Trainer.__init__)
         super().__init__(
             EcgModule,
             StoresDataModule,
