@@ -14,8 +14,8 @@ import yaml
 
 from ecgfair.__main__ import main as ecgfair
 from ecgfair.training.pretrain_settings import PretrainWeights
+from tests.gloo_processes import TIMEOUT, free_port, on_processes
 from tests.training.finetune_cases import NARROW
-from tests.two_processes import TIMEOUT, free_port, on_two_processes
 
 STAGES = ("pretrain", "finetune")
 RATES = {"64-true": 4e-3, "32-true": 4e-5}
@@ -100,7 +100,7 @@ def assert_alike(folder, run, bound):
 
 @UNKEPT
 def test_two_processes_log_the_losses_of_one_with_the_double_batch(double):
-    on_two_processes(__file__, double)
+    on_processes(main, double)
     assert_alike(double, "two", 1e-6)  # losses are logged in single precision
 
 
@@ -109,7 +109,7 @@ def test_two_processes_log_the_losses_of_one_with_the_double_batch(double):
 @pytest.mark.parametrize("stage", STAGES)
 def test_in_single_precision_they_differ_by_rounding_alone(tmp_path, synthetic_store, stage):
     folder = trained_by_one(tmp_path, stage, synthetic_store, "32-true")
-    on_two_processes(__file__, folder)
+    on_processes(main, folder)
     assert_alike(folder, "two", 1e-5)
 
 
@@ -135,7 +135,3 @@ def test_two_nodes_that_torchrun_starts_log_the_losses_of_one_process(double):
             process.wait()
     assert [process.returncode for process in started] == [0, 0], output
     assert_alike(double, "nodes", 1e-6)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,14 +1,12 @@
 """One rank of the distributed tests: runs every scenario and leaves what it found as JSON.
 
-Starting a process takes far longer than a scenario, so each rank runs them all: ``python -m tests.callbacks.ranks
-FOLDER``, in the environment that torch's distributed launcher would make.
+Each rank runs them all, in the environment that torch's distributed launcher would make.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +19,6 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 from ecgfair.errors import ConfigurationError
 from tests.callbacks.toy import RECORDS, Toy, ToyRecords, fairness, loader, logged, toy_records, trainer_for
 
-RANK, WORLD = (int(os.environ[name]) for name in ("LOCAL_RANK", "WORLD_SIZE"))  # Lightning takes them away
 COLLECTIVE_TIMEOUT = timedelta(seconds=100)
 
 
@@ -84,10 +81,10 @@ def scenarios(world, rank):
         yield name, DataLoader(Stream(empty(world, without)[rank]), batch_size=8)
 
 
-def distributed(folder, *callbacks, padded=False, **arguments):
+def distributed(world, folder, *callbacks, padded=False, **arguments):
     strategy = DDPStrategy(process_group_backend="gloo", timeout=COLLECTIVE_TIMEOUT)
     return trainer_for(
-        folder, *callbacks, strategy=strategy, devices=WORLD, use_distributed_sampler=padded, **arguments
+        folder, *callbacks, strategy=strategy, devices=world, use_distributed_sampler=padded, **arguments
     )
 
 
@@ -96,18 +93,20 @@ def outcome(trainer, callback):
     return {"logged": logged(trainer), "thresholds": None if points is None else points.to_dict()}
 
 
-def trained(folder):
+def trained(world, folder):
     """A training that stops early by one metric and keeps its best by another, and a test of the best."""
     checkpoint = ModelCheckpoint(folder, monitor="val/fair/sex/worst_auroc", mode="max", filename="{epoch}")
     stopping = EarlyStopping("val/fair/sex_x_age/worst_auroc", mode="max", patience=1)
     callback = fairness(resamples=100, permutations=100)
-    trainer = distributed(folder, callback, checkpoint, stopping, padded=True, enable_checkpointing=True, max_epochs=6)
+    trainer = distributed(
+        world, folder, callback, checkpoint, stopping, padded=True, enable_checkpointing=True, max_epochs=6
+    )
     trainer.fit(Toy(), loader(), loader())
     chosen = {"name": Path(checkpoint.best_model_path).name, "stopped": stopping.stopped_epoch}
     fitted = outcome(trainer, callback) | chosen | {"epochs": trainer.current_epoch}
 
     tested = fairness()
-    trainer = distributed(folder / "test", tested, padded=True)
+    trainer = distributed(world, folder / "test", tested, padded=True)
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
     warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
     trainer.test(Toy(), loader(), ckpt_path=checkpoint.best_model_path, verbose=False)
@@ -115,29 +114,26 @@ def trained(folder):
 
 
 def main(folder):
-    torch.set_num_threads(1)
+    # Read first: Lightning takes them away.
+    rank, world = (int(os.environ[name]) for name in ("LOCAL_RANK", "WORLD_SIZE"))
     # The advice to average over ranks is for other values: that it stays silent is part of the behaviour.
     warnings.filterwarnings("error", "It is recommended to use `self.log")
     found = {}
     callback = fairness()
-    trainer = distributed(folder / "padded", callback, padded=True)
+    trainer = distributed(world, folder / "padded", callback, padded=True)
     trainer.validate(Toy(), loader(), verbose=False)
     found["padded"] = outcome(trainer, callback)
-    for name, data in scenarios(WORLD, RANK):
+    for name, data in scenarios(world, rank):
         callback = fairness()
-        trainer = distributed(folder / name, callback)
+        trainer = distributed(world, folder / name, callback)
         trainer.validate(Toy(), data, verbose=False)
         found[name] = outcome(trainer, callback)
-    found["fit"], found["test"] = trained(folder / "fit")
+    found["fit"], found["test"] = trained(world, folder / "fit")
 
     skipping = Toy()
     skipping.allow_zero_length_dataloader_with_multiple_devices = True
     try:
-        distributed(folder / "skipping", fairness()).validate(skipping, loader(), verbose=False)
+        distributed(world, folder / "skipping", fairness()).validate(skipping, loader(), verbose=False)
     except ConfigurationError as error:
         found["skipping"] = str(error)
-    (folder / f"rank{RANK}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (folder / f"rank{rank}.json").write_text(json.dumps(found))

@@ -5,34 +5,24 @@ import json
 import pandas as pd
 import pytest
 
+from tests.callbacks.anomaly_ranks import main
 from tests.callbacks.anomaly_toy import RECORDS, expected, parts_at, toy_records
-from tests.callbacks.test_fairness_processes import PROCESSES_TIMEOUT, start
+from tests.gloo_processes import on_processes
 
 SCENARIOS = ("uneven", "overlapping", "empty_first_rank", "empty_last_rank")
-WORLD = 2
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What each rank found, the folder they ran in, and their output."""
-    for _ in range(3):
-        folder = tmp_path_factory.mktemp("anomaly_ranks")
-        processes = start(folder, WORLD, "tests.callbacks.anomaly_ranks")
-        try:
-            output = "\n".join(process.communicate(timeout=PROCESSES_TIMEOUT)[0] for process in processes)
-        finally:
-            for process in processes:
-                process.kill()
-        if "ddress already in use" not in output:  # somebody took the free port in between
-            assert [process.returncode for process in processes] == [0] * WORLD, output
-            found = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(WORLD)]
-            return found, folder, output
-    raise AssertionError("No port stayed free three times.")
+    """What each rank found, and the folder they ran in."""
+    folder = tmp_path_factory.mktemp("anomaly_ranks")
+    on_processes(main, folder)
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)], folder
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_rank_logs_and_calibrates_as_one_process_does_however_the_records_are_shared_out(ranks, scenario):
-    found, _, _ = ranks
+    found, _ = ranks
     for of_rank in found:
         assert of_rank[scenario]["logged"] == pytest.approx(expected(), abs=1e-6)
         assert of_rank[scenario]["test"] == pytest.approx(expected("test"), abs=1e-6)
@@ -51,7 +41,7 @@ def test_the_tables_have_every_record_once_in_the_order_of_the_store(ranks, scen
 
 
 def test_the_first_rank_alone_draws_and_no_rank_waits_for_it(ranks):
-    found, folder, _ = ranks
+    found, folder = ranks
     assert [of_rank["fit"]["maps"] for of_rank in found] == [2, 0]
     assert [len(list((folder / "fit" / "maps" / f"epoch-{epoch:03d}").iterdir())) for epoch in range(2)] == [2, 2]
     for of_rank in found:

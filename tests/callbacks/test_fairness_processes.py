@@ -2,18 +2,14 @@
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.callbacks.oracle import expected, thresholds_of
+from tests.callbacks.ranks import main
 from tests.callbacks.toy import BATCH, BEST_EPOCH, RECORDS, moments, stored
+from tests.gloo_processes import on_processes
 
-PROCESSES_TIMEOUT = 240  # seconds
 WORLDS = (2, 3)
 SCENARIOS = (
     "padded",
@@ -25,63 +21,12 @@ SCENARIOS = (
 )
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(folder, world, module="tests.callbacks.ranks"):
-    """Start the ranks of one run."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "TORCHELASTIC_"))}
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world), "NODE_RANK": "0"}
-    shared |= {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", module, str(folder)]
-    return [
-        subprocess.Popen(
-            command,
-            cwd=Path(__file__).parents[2],
-            env=inherited | shared | {"LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """By number of processes: what each rank found, the folder they ran in, and their output."""
-    found = {}
-    waiting = list(WORLDS)
-    for _ in range(3):
-        folders = {world: tmp_path_factory.mktemp(f"ranks{world}") for world in waiting}
-        # All at once: most of the time goes into starting.
-        started = {world: start(folder, world) for world, folder in folders.items()}
-        try:
-            outputs = {
-                world: "\n".join(process.communicate(timeout=PROCESSES_TIMEOUT)[0] for process in processes)
-                for world, processes in started.items()
-            }
-        finally:
-            for process in (process for processes in started.values() for process in processes):
-                process.kill()
-        # Otherwise somebody took the free port in between.
-        waiting = [world for world, output in outputs.items() if "ddress already in use" in output]
-        for world in set(started) - set(waiting):
-            codes, folder = [process.returncode for process in started[world]], folders[world]
-            assert codes == [0] * world, outputs[world]
-            ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world)]
-            found[world] = ranks, folder, outputs[world]
-        if not waiting:
-            return found
-    raise AssertionError("No port stayed free three times.")
-
-
-@pytest.fixture(params=WORLDS, ids=lambda world: f"{world}_processes")
-def ranks(request, runs):
-    return runs[request.param]
+@pytest.fixture(scope="module", params=WORLDS, ids=lambda world: f"{world}_processes")
+def ranks(request, tmp_path_factory):
+    """What each rank found, the folder they ran in, and their output."""
+    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
+    output = on_processes(main, folder, world=request.param)
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(request.param)], folder, output
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from ecgfair.errors import DivergedError
 from ecgfair.training.checkpoint_io import read_checkpoint
 from tests.callbacks.training_cases import STEPS, Averaging, data_of, trainer_for
 from tests.data_modules.streamed_store import stream_store
-from tests.two_processes import on_two_processes
+from tests.gloo_processes import on_processes
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers:lightning.fabric.utilities.warnings.PossibleUserWarning"
@@ -122,16 +120,10 @@ def main(folder, store):
 
 
 def test_two_processes_stop_together_and_name_the_records_of_the_one_at_fault(store, tmp_path):
-    link = tmp_path / "store"
-    link.symlink_to(store)
-    on_two_processes(__file__, tmp_path)
+    on_processes(main, tmp_path, store)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     for rank in ranks:
         assert "step 7, in the batch of the records" in rank["said"]
         named = [int(name) for name in re.findall(r"r(\d+)", rank["said"].split("records ")[1].split(".")[0])]
         assert sorted(named) == sorted(ranks[1]["steps"][7])
         assert len(rank["steps"]) == 8
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[1]) / "store")

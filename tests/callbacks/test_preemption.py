@@ -4,9 +4,7 @@ import itertools
 import json
 import os
 import signal
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +17,7 @@ from ecgfair.errors import PreemptedError
 from ecgfair.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from tests.callbacks.training_cases import EPOCHS, STEPS, Averaging, data_of, trainer_for
 from tests.data_modules.streamed_store import stream_store
-from tests.two_processes import on_two_processes
+from tests.gloo_processes import on_processes
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -217,15 +215,10 @@ def main(folder, store):
 
 
 def test_two_processes_stop_together_if_one_gets_a_signal_and_go_on_together(store, tmp_path):
-    (tmp_path / "store").symlink_to(store)
-    on_two_processes(__file__, tmp_path)
+    on_processes(main, tmp_path, store)
     for rank in range(2):
         found = json.loads((tmp_path / f"rank{rank}.json").read_text())
         assert len(found["stopped"]["steps"]) in {4, 14}
         assert ("another process" if rank == 0 else "SIGUSR1") in found["stopped"]["raised"]
         assert found["stopped"]["steps"] + found["on"]["steps"] == found["whole"]["steps"]
         assert found["on"]["weight"] == found["whole"]["weight"]
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[1]) / "store")

@@ -2,9 +2,7 @@
 
 import json
 import math
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ecgfair.errors import ConfigurationError
 from ecgfair.losses.group_robust import GroupRobustLoss
-from tests.two_processes import TIMEOUT, on_two_processes
+from tests.gloo_processes import TIMEOUT, on_processes
 
 
 def test_one_step_is_what_the_paper_says_by_hand():
@@ -163,7 +161,7 @@ def main(folder):
 
 
 def test_two_processes_have_the_weights_and_gradients_of_one_with_all_records(tmp_path):
-    on_two_processes(__file__, tmp_path)
+    on_processes(main, tmp_path)
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     one = learn(network(), GroupRobustLoss(GROUPS, step=0.3, adjustment=1.0), slice(None))
     for step in range(STEPS):
@@ -173,7 +171,3 @@ def test_two_processes_have_the_weights_and_gradients_of_one_with_all_records(tm
                 assert value == pytest.approx(wanted, abs=1e-6)
         assert (ranks[0][step][-1] + ranks[1][step][-1]) / 2 == pytest.approx(loss, rel=1e-5)
     assert one[-1][2] != pytest.approx([0.25] * 4, abs=0.01), "the weights have moved"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

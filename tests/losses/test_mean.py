@@ -1,9 +1,7 @@
 """The mean by itself and on two processes, which run this file as a program, see ``main``."""
 
 import json
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from ecgfair.losses.mean import Mean
-from tests.two_processes import TIMEOUT, on_two_processes
+from tests.gloo_processes import TIMEOUT, on_processes
 
 
 def test_it_is_over_the_masked_values_whatever_the_batch_size():
@@ -80,13 +78,9 @@ def main(folder):
 
 
 def test_processes_of_unlike_size_minimise_the_mean_over_all_of_their_records(tmp_path):
-    on_two_processes(__file__, tmp_path)
+    on_processes(main, tmp_path)
     (first, gradient), (second, other) = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     loss, expected = learned(network(), slice(None))
     assert gradient == other
     assert gradient[0] == pytest.approx(expected[0], abs=1e-6)
     assert (first + second) / 2 == pytest.approx(loss, abs=1e-6)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

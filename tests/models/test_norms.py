@@ -1,8 +1,6 @@
 """Batch norm by itself and on two processes, which run this file as a program, see ``main``."""
 
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +8,8 @@ from torch import distributed, nn
 from torch.utils.checkpoint import checkpoint
 
 from ecgfair.models.norms import BatchNorm, statistics_kept
+from tests.gloo_processes import TIMEOUT, on_processes
 from tests.models.beat_cases import settled
-from tests.two_processes import TIMEOUT, on_two_processes
 
 CHANNELS = 4
 SHARES = {
@@ -114,7 +112,7 @@ def main(folder):
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("norms")
-    on_two_processes(__file__, folder)
+    on_processes(main, folder)
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 
@@ -136,7 +134,3 @@ def test_two_processes_have_the_values_gradients_and_statistics_of_one_with_all_
 
 def test_half_precision_stays_so_and_statistics_are_single(ranks):
     assert ranks[0]["half"] == (torch.bfloat16, torch.bfloat16, torch.float32, torch.float32)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

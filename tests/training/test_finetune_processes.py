@@ -5,8 +5,6 @@ DDP refuses a parameter without a gradient. The two processes run this file as a
 
 import math
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +17,8 @@ from ecgfair.models.conditioning import Conditioning
 from ecgfair.training import FinetuneModule
 from ecgfair.training.label_loss import LabelLoss
 from ecgfair.training.mitigation import Mitigation
+from tests.gloo_processes import on_processes
 from tests.training.finetune_cases import ENCODERS, labelled_batch, quiet_module
-from tests.two_processes import on_two_processes
 
 RECORDS = 16
 LOSSES = {
@@ -132,7 +130,7 @@ def main(folder):
 
 
 def test_two_processes_have_the_gradient_of_one_though_one_of_them_sees_no_beat_and_no_patient(tmp_path):
-    on_two_processes(__file__, tmp_path)
+    on_processes(main, tmp_path)
     (one, first), (two, second) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     module = fixed_module()
     module.training_step(unusual_batch(), 0).backward()
@@ -142,7 +140,3 @@ def test_two_processes_have_the_gradient_of_one_though_one_of_them_sees_no_beat_
         assert torch.equal(one[name], two[name]), name
         assert weight.grad.abs().max() > 0, name
     assert all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

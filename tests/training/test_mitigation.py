@@ -7,8 +7,6 @@ import dataclasses
 import json
 import math
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +24,7 @@ from ecgfair.groups import group_by_demographics
 from ecgfair.losses.group_robust import GroupRobustLoss
 from ecgfair.losses.reweighting import LabelReweighting
 from ecgfair.training.mitigation import Mitigation, without
+from tests.gloo_processes import on_processes
 from tests.mitigation_case import (
     Counts,
     auroc_by_sex,
@@ -38,7 +37,6 @@ from tests.mitigation_case import (
     visible_demographics,
 )
 from tests.training.tiny import values
-from tests.two_processes import on_two_processes
 
 BY_SEX = Sampling("group", balance_groups="sex")
 
@@ -354,13 +352,9 @@ def main(folder):
 
 
 def test_two_processes_train_one_network_one_adversary_and_one_set_of_weights(tmp_path):
-    on_two_processes(__file__, tmp_path)
+    on_processes(main, tmp_path)
     one, two = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert one == two
     assert one["groups"] != pytest.approx([1 / 3] * 3, abs=0.005)
     before = module_for(small(), attribute_weight=0.1, mitigation=EVERYTHING)
     assert one["adversary.head.0.weight"] != before.adversary.head[0].weight.flatten().tolist()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,17 +1,12 @@
 """A run that was stopped goes on with the records it has not seen, in the order they would have come in.
 
-Every test compares with a run that nothing stopped. The two processes of the distributed tests run this file as a
-program, see ``main``.
+Every test compares with a run that nothing stopped.
 """
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from datetime import timedelta
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,11 +19,11 @@ from data_modules.streaming.datamodules import EcgDataModule
 from data_modules.streaming.mixture import MixtureDataModule
 from ecgfair.errors import ConfigurationError
 from tests.data_modules.streamed_store import stream_store
+from tests.gloo_processes import TIMEOUT, on_processes
 
 EPOCHS = 3
 STEPS = 10
 """Steps an epoch: 40 of the 50 records are trained on, 4 a step."""
-PROCESSES_TIMEOUT = 120  # seconds
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers:lightning.fabric.utilities.warnings.PossibleUserWarning",
@@ -259,7 +254,7 @@ def test_without_a_trainer_the_loader_begins_at_the_start_every_time(store):
 
 
 def distributed(folder, *callbacks):
-    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=PROCESSES_TIMEOUT // 2))
+    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=TIMEOUT // 2))
     return trainer_for(folder, *callbacks, strategy=strategy, devices=2)
 
 
@@ -283,42 +278,11 @@ def main(folder, store):
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
 
 
-def run_two_ranks(folder, store):
-    """Start both ranks and wait for them; return their exit codes and output."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root = Path(__file__).parents[3]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "TORCHELASTIC_"))}
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder), store],
-            env=inherited | shared | {"LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=PROCESSES_TIMEOUT)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    return [process.returncode for process in ranks], "\n".join(outputs)
-
-
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory, store):
     """What each of two gloo processes trained on, and the folder of their checkpoints."""
-    for _ in range(3):
-        folder = tmp_path_factory.mktemp("two_ranks")
-        codes, output = run_two_ranks(folder, store)
-        if "ddress already in use" not in output:
-            break  # otherwise somebody took the free port in between
-    assert codes == [0, 0], output
+    folder = tmp_path_factory.mktemp("two_ranks")
+    on_processes(main, folder, store)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)], folder
 
 
@@ -340,7 +304,3 @@ def test_what_two_processes_began_one_process_finishes(two_ranks, store, tmp_pat
     ranks, folder = two_ranks
     module = resumed(tmp_path, data_of(store), checkpoint(folder, 18))
     assert module.steps == together(ranks, "whole")[18:]
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
