@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,15 @@ from sklearn.metrics import roc_auc_score
 
 from ecgfair.__main__ import main
 from ecgfair.ecg import ATTRIBUTES
+from tests.gloo_processes import on_processes
 
 TINY = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--data.init_args.batch_size=8"]
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+
+
+def as_rank(_folder: Path, *arguments: str) -> None:
+    """Run the command as one of two processes that somebody else starts."""
+    assert main(arguments) == 0
 
 
 def ecgfair(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +47,11 @@ def runs(tmp_path_factory, synthetic_store):
     for name in ("pretrain", "finetune"):
         config = f"experiments/smoke/{name}.yaml"
         encoder = [f"--model.init_args.encoder={folder}/pretrain/encoder"] if name == "finetune" else []
-        ecgfair("fit", "--config", config, "--run", str(folder / name), store, *TINY, *TWO, *encoder, *validated)
+        command = ["fit", "--config", config, "--run", str(folder / name), store, *TINY, *TWO, *encoder, *validated]
+        if name == "pretrain":
+            ecgfair(*command)
+        else:
+            on_processes(as_rank, folder, *command)
     return folder
 
 
@@ -63,7 +74,7 @@ def test_validation_on_two_processes_with_an_odd_number_of_records_counts_each_o
         odd = pd.read_parquet(synthetic_store / "records.parquet").query("fold == 8")
     assert len(odd) % 2 == 1, "the point of this test"
     config = ["--config", str(run / "config.yaml"), *folds]
-    ecgfair("validate", *config)
+    on_processes(as_rank, runs, "validate", *config)
     two = pd.read_parquet(run / "validate" / "fairness.parquet")
     assert main(["validate", *config, "--trainer.devices=1", "--trainer.strategy=auto"]) == 0
     one = pd.read_parquet(run / "validate" / "fairness.parquet")
@@ -87,7 +98,7 @@ def test_what_two_processes_logged_in_training_is_what_one_process_measures_of_t
 
 def test_the_test_table_of_two_processes_holds_every_record_once_and_scikit_learn_agrees(runs, synthetic_store):
     run = runs / "finetune"
-    ecgfair("test", "--config", str(run / "config.yaml"))
+    on_processes(as_rank, runs, "test", "--config", str(run / "config.yaml"))
     predictions = pd.read_parquet(run / "test" / "predictions.parquet")
     expected = pd.read_parquet(synthetic_store / "records.parquet").query("fold == 10")
     assert predictions["record_id"].tolist() == expected["record_id"].tolist()

@@ -47,7 +47,18 @@ def run(config: Path, folder: Path, stores: list[Path], verb: str = "fit", *more
     return main([verb, "--config", str(config), *flags, *more])
 
 
-@pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: str(path.relative_to("experiments")))
+@pytest.mark.parametrize(
+    "config",
+    # `superdiagnostic` is `statements` with other labels.
+    [
+        pytest.param(
+            path,
+            id=str(path.relative_to("experiments")),
+            marks=(pytest.mark.slow,) if path.stem == "superdiagnostic" else (),
+        )
+        for path in EXPERIMENTS
+    ],
+)
 def test_every_shipped_experiment_runs(config, tmp_path, request):
     is_real = config.parent.name != "smoke"
     names = ["ptbxl_store", "synthetic_store"] if is_real else ["synthetic_store"]
@@ -73,7 +84,14 @@ def test_the_second_stage_names_the_encoder_of_the_first_and_the_same_store(conf
         assert settings["model"]["init_args"]["encoder"] == f"{first['run']}/encoder"
 
 
-@pytest.mark.parametrize("mitigation", MITIGATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "mitigation",
+    # One of training, and the one that has a checkpoint chosen otherwise; all are trained in tests/training as well.
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in ("group_dro", "worst_group") else (pytest.mark.slow,))
+        for path in MITIGATIONS
+    ],
+)
 def test_every_shipped_mitigation_goes_on_top_of_a_configuration_of_stage_two(mitigation, tmp_path, synthetic_store):
     folder, base = tmp_path / "run", "experiments/smoke/finetune.yaml"
     encoder = '{"name": "ResidualEncoder", "arguments": {"widths": [8, 16], "trend_widths": [4, 8]}}'

@@ -169,7 +169,7 @@ def test_the_run_says_how_and_with_what_it_was_made(finetuned):
         assert made["ecgfair"]["dirty"] in (True, False)
 
 
-@pytest.mark.parametrize("stage", ["pretrained", "finetuned"])
+@pytest.mark.parametrize("stage", [pytest.param("pretrained", marks=pytest.mark.slow), "finetuned"])
 def test_the_command_in_the_run_folder_makes_the_same_run_again(stage, request):
     run = request.getfixturevalue(stage)
     words = shlex.split((run / "command.txt").read_text())

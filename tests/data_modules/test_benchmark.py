@@ -40,6 +40,7 @@ def test_memory_is_that_of_the_process_that_reads_and_not_of_its_parent(tmp_path
     del held
 
 
+@pytest.mark.slow
 def test_a_store_of_two_million_records_is_read_shuffled_in_less_than_a_gigabyte(tmp_path: Path):
     make_sparse_store(tmp_path / "store", 2_000_000)
     measured = read_apart(tmp_path / "store", batch_size=256, most_batches=200)

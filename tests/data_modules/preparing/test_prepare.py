@@ -189,15 +189,25 @@ prepare.prepare(PtbXlReader(sys.argv[1]), sys.argv[2], Preprocessing(), jobs=2, 
 """
 
 
-def test_killed_preparing_in_parallel_and_started_again_it_ends_in_the_same_bytes(source: Path, tmp_path: Path):
+def test_killed_preparing_in_parallel_its_workers_end_and_started_again_it_ends_in_the_same_bytes(
+    source: Path, tmp_path: Path
+):
     command = [sys.executable, "-c", PREPARE_IN_PARTS, str(source), str(tmp_path / "store")]
     started = subprocess.Popen(command, cwd=ROOT)
     parts = tmp_path / "store.partial" / "parts"
     while started.poll() is None and not (parts / "00001.json").exists():
         time.sleep(0.01)
+    children = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    workers = [pid for pid, command in commands.items() if "LokyProcess" in command]
+    assert workers
     started.kill()
     assert started.wait() == -signal.SIGKILL
     assert not (tmp_path / "store").exists()
+    patience = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     subprocess.run(command, check=True, cwd=ROOT)
     prepare(PtbXlReader(source), tmp_path / "whole", PREPROCESSING, jobs=1, progress=False, part_records=2)
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
@@ -340,20 +350,3 @@ def test_a_worker_that_is_killed_is_one_clear_error(tmp_path: Path):
     reader = Deadly([made(ecg(number), str(number)) for number in range(1, 80)])
     with pytest.raises(WorkerError, match="ended unexpectedly, most often for want of memory"):
         prepare(reader, tmp_path / "store", PREPROCESSING, jobs=2, progress=False)
-
-
-def test_workers_end_when_the_process_that_started_them_is_killed(source: Path, tmp_path: Path):
-    command = [sys.executable, "-c", PREPARE_IN_PARTS, str(source), str(tmp_path / "store")]
-    started = subprocess.Popen(command, cwd=ROOT)
-    while started.poll() is None and not (tmp_path / "store.partial" / "parts" / "00001.json").exists():
-        time.sleep(0.01)
-    children = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
-    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
-    workers = [pid for pid, command in commands.items() if "LokyProcess" in command]
-    assert workers
-    started.kill()
-    started.wait()
-    patience = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < patience:
-        time.sleep(0.1)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

@@ -119,6 +119,7 @@ def learned() -> Learned:
     return Learned()
 
 
+@pytest.mark.slow
 def test_diseases_are_learned_from_their_signs(learned: Learned):
     table = learned.on(PLAIN)
     areas = auroc(torch.from_numpy(table.scores), torch.from_numpy(table.stated)).auroc[0].tolist()
@@ -127,12 +128,14 @@ def test_diseases_are_learned_from_their_signs(learned: Learned):
     assert found["AFIB"] > 0.99, "the tests below rest on it"
 
 
+@pytest.mark.slow
 def test_no_disparity_appears_where_none_is_planted(learned: Learned):
     found = learned.gap()
     assert [label for label in (*LABELS, "macro") if not found.covers(label, 0.0, FAMILY)] == [], found
     assert abs(found.found["macro"]) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disparity", [UNSEEN, MISSTATED], ids=lambda one: one.kind)
 def test_a_planted_disparity_appears_at_its_true_size(disparity: Disparity, learned: Learned):
     population = replace(PLAIN, disparities=(disparity,))
