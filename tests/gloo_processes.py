@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 TIMEOUT = 120  # seconds
+GRACE = 10  # seconds for the others to fail where one has
 FOREIGN = ("SLURM_", "TORCHELASTIC_")  # what would tell Lightning that somebody else starts its processes
 _CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
@@ -50,8 +52,10 @@ def on_processes(act: Callable[..., None], folder: Path, *others: object, world:
                     warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()
             end = time.monotonic() + TIMEOUT
-            for process in processes:
-                process.join(max(0.0, end - time.monotonic()))
+            while any(process.is_alive() for process in processes) and time.monotonic() < end:
+                if any(process.exitcode for process in processes):
+                    end = min(end, time.monotonic() + GRACE)
+                time.sleep(0.02)
         finally:
             for process in processes:
                 process.kill()
@@ -75,6 +79,7 @@ def _as_rank(act: Callable[..., None], rank: int, world: int, port: int, printed
         del os.environ[name]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "NODE_RANK": "0"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    rank_zero_only.rank = rank  # Lightning reads it when it is imported, which it was before
     torch.manual_seed(0)
     torch.set_num_threads(1)
     warnings.simplefilter("default")  # what is an error in the tests' own process would end one rank and hang the other

@@ -121,7 +121,7 @@ def test_the_workflow_may_read_and_nothing_else():
     assert workflow()["permissions"] == {"contents": "read"}
 
 
-def test_the_workflow_runs_bandit_and_pip_audit_and_both_ends_of_the_version_ranges():
+def test_the_workflow_runs_bandit_and_pip_audit_and_slow_tests_and_both_ends_of_the_version_ranges():
     jobs, makefile = workflow()["jobs"], (ROOT / "Makefile").read_text()
     targets = dict(re.findall(r"^([a-z]+):.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE))
     commands = {name: [step.get("run", "") for step in job["steps"]] for name, job in jobs.items()}
@@ -130,6 +130,7 @@ def test_the_workflow_runs_bandit_and_pip_audit_and_both_ends_of_the_version_ran
     assert "/bandit" in targets["lint"]
     assert "make audit" in commands["audit"]
     assert "/pip-audit" in targets["audit"]
+    assert "make test-slow" in commands["slow"]
     legs = {leg["versions"] for leg in jobs["versions"]["strategy"]["matrix"]["include"]}
     assert legs == {"lowest", "latest"} <= targets.keys()
 

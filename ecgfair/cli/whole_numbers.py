@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
+from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 
@@ -20,8 +21,9 @@ def whole_numbers_first(function: Callable[..., Any]) -> None:
         function: Its ``__annotations__`` are changed.
     """
     for name, hint in function.__annotations__.items():
+        origin: Any = get_origin(hint)
         kinds = get_args(hint)
-        if get_origin(hint) is Union and {int, float} <= set(kinds):
+        if origin in (Union, UnionType) and {int, float} <= set(kinds):
             others = (kind for kind in kinds if kind not in (int, float))
             # Unlike typing.Union, `|` makes a new one each time, in the order that is written.
             function.__annotations__[name] = functools.reduce(operator.or_, (int, float, *others))

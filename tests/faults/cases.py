@@ -77,10 +77,15 @@ class Case:
     def last(self) -> Path:
         return self.run / "checkpoints" / "last.ckpt"
 
-    def start(self, harm=None):
-        """Run it by the same command, however often."""
+    @property
+    def command(self):
+        """The same command, however often it is run."""
         command = ["fit", "--config", str(self.config), "--run", str(self.run)]
-        return driven([*command, f"--data.init_args.store={self.store}", *self.flags], self.folder, harm)
+        return [*command, f"--data.init_args.store={self.store}", *self.flags]
+
+    def start(self, harm=None):
+        """Run it in a process of its own."""
+        return driven(self.command, self.folder, harm)
 
     def finish(self):
         """Run it to its end."""

@@ -11,11 +11,13 @@ import sys
 import pytest
 import torch
 
+from ecgfair.__main__ import main
 from ecgfair.errors import PreemptedError
 from ecgfair.training import FinetuneModule, PretrainModule
 from ecgfair.training.checkpoint_io import read_checkpoint
 from tests.faults.cases import STEPS, assert_same_run
 from tests.faults.driven import at_renaming, at_step, in_validation
+from tests.gloo_processes import on_processes
 
 slow = pytest.mark.slow  # what a callback's own tests show as well, or the other stage
 STAGES = {"pretrain": PretrainModule, "finetune": FinetuneModule}
@@ -46,6 +48,24 @@ def test_a_signal_stops_a_run_behind_its_batch_and_the_same_command_goes_on_from
     assert (state(case), step_of(case)) == ("preempted", 8)
     whole = cases.unharmed(stage)
     assert_same_run(case.finish(), whole)
+
+
+def as_rank(_folder, command, status, harm):
+    """Run a command line as one of two processes, of which the second has a trap."""
+    if harm is not None and os.environ["RANK"] == "1":
+        harm()
+    assert main(command) == status
+
+
+def test_two_processes_stop_together_by_a_signal_to_one_and_the_same_command_goes_on(cases):
+    flags = ("--trainer.devices=2", "--trainer.strategy=ddp")
+    case, whole = cases("finetune", *flags), cases("finetune", *flags)
+    on_processes(as_rank, whole.folder, whole.command, 0, None)
+    told = on_processes(as_rank, case.folder, case.command, 75, at_step(4, send(signal.SIGTERM)))
+    assert f"as asked by another process; {case.last} holds it" in told
+    assert (state(case), step_of(case)) == ("preempted", 5)
+    on_processes(as_rank, case.folder, case.command, 0, None)
+    assert_same_run(case, whole)
 
 
 @slow
