@@ -1,10 +1,8 @@
 # The contributor's day. `make` alone lists the targets.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-# Python compiles a module when it is first imported; most of the 17,000 files never are.
-INSTALL := -m pip install --quiet --no-compile
 # pip verifies every file's SHA-256; nothing is resolved, since the files list all that is needed.
-HASHED := $(INSTALL) --require-hashes --no-deps --requirement
+HASHED := -m pip install --quiet --require-hashes --no-deps --requirement
 DEMO := demo
 # The demo's four steps are the commands of the README, on synthetic records.
 ECGFAIR := $(BIN)/python -m ecgfair
@@ -23,7 +21,7 @@ help: ## List the targets
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ecgfair needs Python 3.11 or later: make PYTHON=/path/to/python3.11 …")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(HASHED) hashes/runtime.txt
-	$(BIN)/python $(INSTALL) --constraint constraints.txt torch # one version, a file for each kind of device: no hash
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch # one version, a file for each kind of device: no hash
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
