@@ -28,12 +28,12 @@ SERVER_DOWN = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40
 @pytest.fixture(autouse=True)
 def _by_itself(tmp_path, monkeypatch):
     """Weights & Biases keeps its process, its settings and an account for the process: each test gets its own."""
+    wandb.teardown()  # first: it takes the address of its process away, which would else come back after the test
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    wandb.teardown()
     yield
     wandb.teardown()
 

@@ -22,6 +22,8 @@ TIMEOUT = 120
 
 @pytest.fixture(autouse=True)
 def _without_an_agent(monkeypatch):
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # its process may end meanwhile, and its address come back after the test
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
