@@ -115,6 +115,8 @@ def test_computed_again_the_encoder_learns_the_same_to_the_bit_and_its_statistic
 
 # Dynamo looks for gradients of what it traces; it means nothing here.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+# Of the import of inductor itself.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("stage", "backend"),
     [
